@@ -1,0 +1,40 @@
+"""ComfyUI's side of Tune-A-Video: the list of nodes."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .compare import TAVCompareVideos
+from .ddim_inversion import TAVDDIMInversion
+from .ddim_parts import TAVDDIMSampler, TAVDDIMSigmas
+from .host.files import register_folder
+from .inflate_model import TAVInflateModel
+from .load_video import TAVLoadVideo
+from .sample_video import TAVSample
+from .tune import TAVTune
+from .tuned_weights import TAVApplyWeights, TAVLoadWeights, TAVSaveWeights
+
+
+class TuneAVideoExtension(ComfyExtension):
+    """The pack, as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        register_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            TAVLoadVideo,
+            TAVInflateModel,
+            TAVTune,
+            TAVApplyWeights,
+            TAVSaveWeights,
+            TAVLoadWeights,
+            TAVDDIMInversion,
+            TAVSample,
+            TAVDDIMSampler,
+            TAVDDIMSigmas,
+            TAVCompareVideos,
+        ]
+
+
+async def comfy_entrypoint() -> TuneAVideoExtension:
+    """ComfyUI's entry point of a pack."""
+    return TuneAVideoExtension()

@@ -1,0 +1,95 @@
+"""Compare Videos: source and edits under captions, as a video or as one contact sheet."""
+
+from comfy_api.latest import io
+
+from ..tav_core.grid import compare_frames, contact_sheet
+
+SIDE_BY_SIDE = "side by side"
+STACKED = "stacked"
+CONTACT_SHEET = "contact sheet"
+MOST_EDITS = 16
+
+
+class TAVCompareVideos(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TAVCompareVideos",
+            display_name="Compare Videos",
+            category="Tune-A-Video",
+            description="Puts the source and its edits next to each other under captions.",
+            search_aliases=["tune a video", "side by side", "contact sheet", "grid", "video comparison"],
+            inputs=[
+                io.Image.Input(
+                    "source",
+                    tooltip="The source frames. The other videos are shown in their size.",
+                ),
+                io.Autogrow.Input(
+                    "edited",
+                    template=io.Autogrow.TemplateNames(
+                        io.Image.Input(
+                            "frames",
+                            tooltip=(
+                                "Edited frames. Another size is fitted to the source's with black bars;"
+                                " the shortest video ends the comparison."
+                            ),
+                        ),
+                        names=[f"edited_{number}" for number in range(1, MOST_EDITS + 1)],
+                        min=1,
+                    ),
+                    tooltip="One connection per edited video; a new one appears when the last is used.",
+                ),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    tooltip=(
+                        "One line per video: the source first, then the edits. An empty line is no caption;"
+                        " lines left out at the end become Source, Edit 1, Edit 2, ..."
+                    ),
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=[SIDE_BY_SIDE, STACKED, CONTACT_SHEET],
+                    default=SIDE_BY_SIDE,
+                    tooltip=(
+                        "side by side and stacked give a video; contact sheet gives one picture"
+                        " with a row per video."
+                    ),
+                ),
+                io.Int.Input(
+                    "columns",
+                    default=6,
+                    min=1,
+                    max=64,
+                    tooltip="Contact sheet only: how many evenly spaced frames each row shows.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("comparison", display_name="comparison", tooltip="The video or the sheet."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, source, edited: io.Autogrow.Type, captions, layout, columns) -> io.NodeOutput:
+        edits = sorted(
+            ((name, frames) for name, frames in edited.items() if frames is not None),
+            key=lambda entry: int(entry[0].rsplit("_", 1)[-1]),
+        )
+        clips = [source, *(frames for _, frames in edits)]
+        videos = list(zip(_captions(captions, len(clips)), clips, strict=True))
+        if layout == CONTACT_SHEET:
+            return io.NodeOutput(contact_sheet(videos, columns)[None])
+        return io.NodeOutput(compare_frames(videos, columns=1 if layout == STACKED else None))
+
+
+def _captions(text: str, videos: int) -> list[str]:
+    """One caption per video; raises ValueError for more lines than videos."""
+    lines = text.rstrip().splitlines()
+    if len(lines) > videos:
+        raise ValueError(
+            f"Compare Videos (captions): there are {len(lines)} lines for {videos} videos;"
+            " write one line per video, the source first."
+        )
+    defaults = ["Source", *(f"Edit {number}" for number in range(1, videos))]
+    return lines + defaults[len(lines) :]

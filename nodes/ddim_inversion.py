@@ -1,0 +1,60 @@
+"""DDIM Inversion."""
+
+from comfy_api.latest import io
+
+from .host.checks import check_clip, check_conditioning_frames
+from .host.inverted import invert
+from .host.model import check_model
+
+
+class TAVDDIMInversion(io.ComfyNode):
+    """Carries a clip's latents to noise that remembers its structure (Tune-A-Video, section 3.3)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVDDIMInversion",
+            display_name="DDIM Inversion",
+            category="Tune-A-Video",
+            description="Turns the clip into noise from which sampling rebuilds it, or an edit that moves alike.",
+            search_aliases=["unsampler", "inverse ddim", "video to noise", "noise from video"],
+            inputs=[
+                io.Model.Input("model", tooltip="The tuned model; the same one must sample afterwards."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    tooltip="An empty prompt through CLIP Text Encode, as in the paper. ControlNet may be applied.",
+                ),
+                io.Latent.Input("latent", tooltip="The clip's frames through VAE Encode."),
+                io.Int.Input(
+                    "steps",
+                    default=50,
+                    min=1,
+                    max=1000,
+                    tooltip="Inversion steps; best the same as for sampling. Numbers that divide 1000 fit best.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=1.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="Guidance. 1 is unguided, as in the paper; more loses the clip's structure.",
+                    advanced=True,
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="Only used when cfg is above 1.",
+                ),
+            ],
+            outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
+        )
+
+    @classmethod
+    def execute(cls, model, conditioning, latent, steps, cfg, negative=None) -> io.NodeOutput:
+        check_model(model)
+        frames = len(check_clip(latent, "latent"))
+        check_conditioning_frames(conditioning, frames, "conditioning")
+        if cfg > 1.0 and negative is None:
+            raise ValueError("The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1.")
+        return io.NodeOutput(invert(model, conditioning, negative or conditioning, cfg, latent, steps))

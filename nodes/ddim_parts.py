@@ -1,0 +1,80 @@
+"""The pack's DDIM as SAMPLER and SIGMAS, for core's SamplerCustom and SamplerCustomAdvanced."""
+
+from comfy_api.latest import io
+
+from .host.model import check_model
+from .host.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
+
+DIRECTIONS = ("sampling", "inversion")
+
+
+class TAVDDIMSampler(io.ComfyNode):
+    """DDIM forwards or backwards as a SAMPLER."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVDDIMSampler",
+            display_name="DDIM Sampler",
+            category="Tune-A-Video/advanced",
+            description="The sampler of Sample Edited Video or of DDIM Inversion, for SamplerCustomAdvanced.",
+            search_aliases=["ksampler select", "unsampler", "inversion sampler"],
+            inputs=[
+                io.Combo.Input(
+                    "direction",
+                    options=list(DIRECTIONS),
+                    default="sampling",
+                    tooltip="sampling goes from noise to frames, inversion from frames to noise; no noise is added.",
+                ),
+                io.Float.Input(
+                    "eta",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Fresh noise per sampling step. Inversion is deterministic: there it must be 0.",
+                ),
+            ],
+            outputs=[io.Sampler.Output(tooltip="Use it with DDIM Sigmas of the same direction.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, direction, eta) -> bool | str:
+        if direction == "inversion" and eta:
+            return "The input 'eta' must be 0 for inversion: a stochastic sampler cannot be run backwards."
+        return True
+
+    @classmethod
+    def execute(cls, direction, eta) -> io.NodeOutput:
+        return io.NodeOutput(inversion_sampler() if direction == "inversion" else ddim_sampler(eta))
+
+
+class TAVDDIMSigmas(io.ComfyNode):
+    """The noise levels of DDIM inversion or sampling as SIGMAS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVDDIMSigmas",
+            display_name="DDIM Sigmas",
+            category="Tune-A-Video/advanced",
+            description="The noise levels of Sample Edited Video or of DDIM Inversion, exact for any step count.",
+            search_aliases=["scheduler", "ddim schedule", "inversion sigmas"],
+            inputs=[
+                io.Model.Input("model", tooltip="Its noise schedule counts."),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Number of steps."),
+                io.Combo.Input(
+                    "direction",
+                    options=list(DIRECTIONS),
+                    default="sampling",
+                    tooltip="sampling goes from noise to frames, inversion from frames to noise.",
+                ),
+            ],
+            outputs=[io.Sigmas.Output(tooltip="steps + 1 noise levels.")],
+        )
+
+    @classmethod
+    def execute(cls, model, steps, direction) -> io.NodeOutput:
+        check_model(model)
+        sigmas = inversion_sigmas if direction == "inversion" else sampling_sigmas
+        return io.NodeOutput(sigmas(model, steps))

@@ -1,0 +1,50 @@
+"""Tuned weights on a MODEL."""
+
+import logging
+
+from comfy.model_patcher import ModelPatcher
+
+from ...tav_core.queries import query_deltas
+from ...tav_core.weights import TunedWeights, check_fit, fingerprint
+from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher
+from .model import check_model
+from .names import block_paths, transformer_blocks
+
+
+def apply_weights(
+    model: ModelPatcher, weights: TunedWeights, query_strength: float = 1.0, temporal_strength: float = 1.0
+) -> ModelPatcher:
+    """A clone of ``model``, inflated as ``weights`` were trained, with them applied.
+
+    Applied on top of other tuned weights, query differences add up and so do the temporal layers' residuals, each
+    with its strength; attention and norm are then the last file's. Strength 0 of a part leaves it out exactly.
+    Raises WeightsError, naming the first misfits, if the weights are of another architecture.
+    """
+    check_model(model)
+    blocks = transformer_blocks(model.model.diffusion_model, model.model.model_config.unet_config)
+    check_fit(weights.tensors, blocks)
+    before = inflation_of(model) or Inflation()
+    layers = before.layers
+    if temporal_strength != 0:
+        root = temporal_patcher(model, weights.tensors)
+        if root is not None:
+            layers = (*layers, AttachedLayers(root, temporal_strength))
+    tuned = inflate(model, Inflation(weights.metadata.mode, layers))
+    if query_strength != 0:
+        patches = query_patches(model, query_deltas(weights.tensors))
+        taken = tuned.add_patches(patches, query_strength)
+        if len(taken) != len(patches):
+            logging.warning("Tune-A-Video: %d query weights found no place", len(patches) - len(taken))
+    return tuned
+
+
+def base_fingerprint(model: ModelPatcher) -> str:
+    """`tav_core.weights.fingerprint` of the weights ``model`` was loaded with, without patches."""
+    paths = {ours: theirs for theirs, ours in block_paths(model.model.model_config.unet_config).items()}
+    weights = {}
+    for key, (origin, *_) in model.get_key_patches("diffusion_model.").items():
+        path, _, rest = key.removeprefix("diffusion_model.").partition(".attn")
+        if path in paths and rest.split(".")[1] in ("to_q", "to_k", "to_v"):
+            weight, convert = origin
+            weights[f"{paths[path]}.attn{rest}"] = convert(weight, inplace=False)
+    return fingerprint(weights)

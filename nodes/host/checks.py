@@ -1,0 +1,46 @@
+"""Checks of what comes in over ComfyUI's connections, each with one plain sentence."""
+
+import torch
+from torch import Tensor
+
+
+def check_clip(latent: dict, name: str, least: int = 1) -> Tensor:
+    """The (frames, 4, height, width) latents of a LATENT input called ``name``.
+
+    Raises ValueError for latents of other models, values that are not finite, or fewer than ``least`` frames.
+    """
+    samples = latent["samples"]
+    if not isinstance(samples, Tensor) or samples.ndim != 4 or samples.shape[1] != 4:
+        shape = list(getattr(samples, "shape", []))
+        raise ValueError(
+            f"The input '{name}' has the shape {shape}, not (frames, 4, height, width); "
+            "encode the frames with the VAE of a Stable Diffusion 1.x or 2.x checkpoint."
+        )
+    if len(samples) < least:
+        raise ValueError(
+            f"The input '{name}' holds {len(samples)} frame; a clip needs at least {least}: "
+            "raise frame_count on Load Video Frames."
+        )
+    if not bool(torch.isfinite(samples).all()):
+        raise ValueError(
+            f"The input '{name}' holds values that are not finite numbers; "
+            "check the VAE (run it in fp32 with --fp32-vae) and the frames."
+        )
+    return samples
+
+
+def prompt_embedding(conditioning: list, name: str) -> Tensor:
+    """The (1, tokens, width) text embedding of a CONDITIONING input called ``name``; its first entry counts."""
+    if not conditioning or not isinstance(conditioning[0][0], Tensor):
+        raise ValueError(f"The input '{name}' holds no text embedding; connect CLIP Text Encode.")
+    return conditioning[0][0]
+
+
+def check_conditioning_frames(conditioning: list, frames: int, name: str) -> None:
+    """Raises ValueError if a per-frame conditioning is not as long as the clip; ComfyUI repeats it silently."""
+    for embedding, _ in conditioning:
+        if embedding is not None and embedding.shape[0] not in (1, frames):
+            raise ValueError(
+                f"The input '{name}' has embeddings for {embedding.shape[0]} frames but the clip has {frames}; "
+                "give one, or one per frame."
+            )

@@ -1,0 +1,157 @@
+"""Inflation on a MODEL: patched clones, nothing on the model itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import comfy.ldm.modules.attention as comfy_attention
+import comfy.ops
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from ...tav_core.inflation import InflationMode, attach_norms, attach_temporal, combine
+from ...tav_core.overrides import Overrides
+from ...tav_core.sparse_causal import AttentionMode, sparse_causal_attention
+from ...tav_core.temporal import TemporalLayers, temporal_sizes
+from .model import check_model, compute_dtype
+from .names import block_paths, frame_norms, patch_location, transformer_blocks
+
+KEY = "tune_a_video"
+
+
+@dataclass(frozen=True)
+class AttachedLayers:
+    """Temporal layers of one tuned file on a MODEL, with their strength.
+
+    ``root`` stays the one patcher of its module; graphs get clones of it, as ComfyUI's memory management wants.
+    """
+
+    root: ModelPatcher
+    strength: float
+
+
+@dataclass(frozen=True)
+class Inflation:
+    """What an inflated MODEL carries: the mode, and the temporal layers of every tuned file applied to it."""
+
+    mode: InflationMode = InflationMode()
+    layers: tuple[AttachedLayers, ...] = field(default=())
+
+
+class SparseCausal:
+    """ComfyUI attention replacement: sparse-causal over the frames on the batch axis."""
+
+    def __init__(self, mode: AttentionMode) -> None:
+        self.mode = mode
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict) -> torch.Tensor:
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            # Looked up at call time, so that the user's attention backend and overrides apply.
+            return comfy_attention.optimized_attention(
+                q,
+                k,
+                v,
+                extra_options["n_heads"],
+                attn_precision=extra_options["attn_precision"],
+                transformer_options=extra_options,
+            )
+
+        frames = frame_count(extra_options["original_shape"][0], extra_options)
+        return sparse_causal_attention(q, k, v, frames, self.mode, attend)
+
+
+class InflatedForward:
+    """ComfyUI diffusion-model wrapper: the UNet is inflated for the length of one forward pass."""
+
+    def __init__(self, inflation: Inflation, unet_config: dict) -> None:
+        self.inflation = inflation
+        self.unet_config = unet_config
+
+    def __call__(
+        self,
+        executor: Callable,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor,
+        y: torch.Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict | None = None,
+        **kwargs: object,
+    ) -> torch.Tensor:
+        # The UNet that really runs, which need not be the one of the patcher that this was attached to.
+        unet = executor.class_obj
+        frames = frame_count(x.shape[0], transformer_options)
+        with Overrides() as overrides:
+            if self.inflation.mode.norm == "joint":
+                attach_norms(overrides, frame_norms(unet), frames)
+            blocks = transformer_blocks(unet, self.unet_config)
+            layers = combine([(a.root.model, a.strength) for a in self.inflation.layers])
+            attach_temporal(overrides, blocks, layers, frames)
+            return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
+
+
+def frame_count(rows: int, transformer_options: dict) -> int:
+    """Frames of one clip in a batch of ``rows``: ComfyUI stacks one copy of the clip per condition."""
+    return rows // len(transformer_options.get("cond_or_uncond", [0]))
+
+
+def inflation_of(model: ModelPatcher) -> Inflation | None:
+    """What `inflate` attached to ``model``, if anything."""
+    return model.get_attachment(KEY)
+
+
+def attention_patches(unet_config: dict, mode: AttentionMode) -> dict[tuple[str, int], SparseCausal]:
+    """Self-attention replacements by ComfyUI's block locations."""
+    replacement = SparseCausal(mode)
+    return {patch_location(path): replacement for path in block_paths(unet_config).values()}
+
+
+def inflate(model: ModelPatcher, inflation: Inflation) -> ModelPatcher:
+    """A clone of ``model`` that treats its batch as the frames of one clip.
+
+    An inflation that ``model`` already carries is replaced. Raises ValueError for models of other kinds.
+    """
+    check_model(model)
+    unet_config = model.model.model_config.unet_config
+    inflated = model.clone()
+    for location, patch in attention_patches(unet_config, inflation.mode.attention).items():
+        inflated.set_model_attn1_replace(patch, *location)
+    inflated.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    inflated.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, InflatedForward(inflation, unet_config))
+    inflated.set_attachments(KEY, inflation)
+    inflated.set_additional_models(KEY, [attached.root.clone() for attached in inflation.layers])
+    return inflated
+
+
+def temporal_patcher(model: ModelPatcher, tensors: dict[str, torch.Tensor]) -> ModelPatcher | None:
+    """The temporal layers in ``tensors`` as a model that ComfyUI loads and offloads beside ``model``.
+
+    None if there are none.
+    """
+    unet_config = model.model.model_config.unet_config
+    blocks = transformer_blocks(model.model.diffusion_model, unet_config)
+    heads = {name: block.attn1.heads for name, block in blocks.items()}
+    sizes = temporal_sizes(blocks, tensors, heads)
+    if not sizes:
+        return None
+    layers = TemporalLayers(
+        sizes, comfy.ops.manual_cast, device=model.offload_device, dtype=compute_dtype(model)
+    )
+    layers.load(tensors)
+    layers.requires_grad_(False).eval()
+    return ModelPatcher(layers, load_device=model.load_device, offload_device=model.offload_device)
+
+
+def query_patches(model: ModelPatcher, deltas: dict[str, torch.Tensor]) -> dict[str, tuple]:
+    """ComfyUI weight patches for query differences named ``<block>.attn1.to_q``."""
+    paths = block_paths(model.model.model_config.unet_config)
+    patches = {}
+    for name, delta in deltas.items():
+        block, attention = name.split(".attn")
+        patches[f"diffusion_model.{paths[block]}.attn{attention}.weight"] = ("diff", (delta,))
+    return patches
+
+
+def active_layers(layers: Sequence[AttachedLayers]) -> tuple[AttachedLayers, ...]:
+    """Those that do anything; a strength of 0 is the untuned model exactly."""
+    return tuple(attached for attached in layers if attached.strength != 0)

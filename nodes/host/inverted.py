@@ -1,0 +1,83 @@
+"""Latents that DDIM inversion made: making them, telling them, and starting sampling from them."""
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from .sampling import (
+    ddim_sampler,
+    inversion_sampler,
+    inversion_sigmas,
+    run_sampler,
+    sampling_sigmas,
+)
+
+# Marks a LATENT as inverted; holds the noise level it was carried to.
+SIGMA = "tune_a_video_sigma"
+
+STARTS = ("inverted clip", "random noise", "one noise for all frames")
+
+
+def invert(
+    model: ModelPatcher, positive: list, negative: list, cfg: float, latent: dict, steps: int
+) -> dict:
+    """DDIM inversion of clean latents; the result is in ComfyUI's scale x_0 + sigma noise."""
+    sigmas = inversion_sigmas(model, steps)
+    # A mask would keep ComfyUI from carrying the masked part along.
+    latent = {key: value for key, value in latent.items() if key != "noise_mask"}
+    result = run_sampler(model, inversion_sampler(), sigmas, positive, negative, cfg, latent)
+    return {**result, SIGMA: float(sigmas[-1])}
+
+
+def sample(
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    cfg: float,
+    latent: dict,
+    steps: int,
+    eta: float,
+    seed: int,
+    start: str,
+) -> dict:
+    """DDIM sampling from one of `STARTS`, in ComfyUI's scale. Raises ValueError if ``latent`` is not inverted."""
+    sigmas = sampling_sigmas(model, steps)
+    if start == "inverted clip":
+        samples = at_level(model, latent, float(sigmas[0]))
+    else:
+        samples = noise(model, latent["samples"], seed, float(sigmas[0]), shared=start != "random noise")
+    latent = {key: value for key, value in latent.items() if key != SIGMA} | {"samples": samples}
+    return run_sampler(model, ddim_sampler(eta), sigmas, positive, negative, cfg, latent, seed)
+
+
+def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
+    """The inverted latents at the level ``sigma``, from which sampling with another step count may start.
+
+    The network sees x / sqrt(1 + sigma^2); that is what stays the same, as in the official code. Raises ValueError
+    for latents that are not noise.
+    """
+    samples = latent["samples"]
+    level = latent.get(SIGMA)
+    if level is None:
+        spread = float(model.model.process_latent_in(samples).std())
+        if spread < 2.0:
+            raise ValueError(
+                "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
+                "or set 'start' to random noise."
+            )
+        return samples
+    scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
+    return samples if scale == 1.0 else _rescaled(model, samples, scale)
+
+
+def noise(model: ModelPatcher, like: Tensor, seed: int, sigma: float, shared: bool) -> Tensor:
+    """Gaussian noise shaped as ``like`` at the level ``sigma``; ``shared`` gives every frame the same."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, *like.shape[1:]) if shared else like.shape
+    fresh = torch.randn(shape, generator=generator).expand(like.shape) * (1 + sigma**2) ** 0.5
+    return model.model.process_latent_out(fresh)
+
+
+def _rescaled(model: ModelPatcher, samples: Tensor, scale: float) -> Tensor:
+    inner = model.model
+    return inner.process_latent_out(inner.process_latent_in(samples) * scale)

@@ -1,0 +1,85 @@
+"""The method's DDIM inside ComfyUI's sampler machinery: callbacks, previews, interrupts and ControlNet work."""
+
+from collections.abc import Callable
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...tav_core import ddim
+
+
+def _with_clean_level(function: Callable) -> Callable:
+    """A ComfyUI sampler function that tells ``function`` which noise level its model counts as clean."""
+
+    def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+        clean = float(model.inner_model.model_patcher.get_model_object("model_sampling").sigmas[0])
+        return function(model, x, sigmas, extra_args, callback, disable, clean_sigma=clean, **options)
+
+    return sampler
+
+
+def _ddim_sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+    seed = (extra_args or {}).get("seed") or 0
+    generator = torch.Generator().manual_seed(seed)
+
+    def fresh_noise(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator).to(like)
+
+    return ddim.ddim_sample(
+        model, x, sigmas, extra_args, callback, disable, noise_sampler=fresh_noise, **options
+    )
+
+
+def inversion_sampler() -> comfy.samplers.KSAMPLER:
+    """DDIM inversion as a SAMPLER; it wants ascending sigmas."""
+    return comfy.samplers.KSAMPLER(_with_clean_level(ddim.ddim_invert))
+
+
+def ddim_sampler(eta: float = 0.0) -> comfy.samplers.KSAMPLER:
+    """DDIM with ``eta`` in 0..1 as a SAMPLER."""
+    return comfy.samplers.KSAMPLER(_with_clean_level(_ddim_sample), extra_options={"eta": eta})
+
+
+def inversion_sigmas(model: ModelPatcher, steps: int) -> Tensor:
+    """Ascending sigmas (steps + 1,) of ``model``'s schedule."""
+    return ddim.inversion_sigmas(model.get_model_object("model_sampling").sigmas.cpu(), steps)
+
+
+def sampling_sigmas(model: ModelPatcher, steps: int) -> Tensor:
+    """Descending sigmas (steps + 1,) of ``model``'s schedule."""
+    return ddim.sampling_sigmas(model.get_model_object("model_sampling").sigmas.cpu(), steps)
+
+
+def run_sampler(
+    model: ModelPatcher,
+    sampler: comfy.samplers.KSAMPLER,
+    sigmas: Tensor,
+    positive: list,
+    negative: list,
+    cfg: float,
+    latent: dict,
+    seed: int = 0,
+) -> dict:
+    """Samples from ``latent`` as it is (no noise added), with progress and previews on the running node."""
+    samples = latent["samples"]
+    callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
+    result = comfy.sample.sample_custom(
+        model,
+        torch.zeros_like(samples),
+        cfg,
+        sampler,
+        sigmas,
+        positive,
+        negative,
+        samples,
+        noise_mask=latent.get("noise_mask"),
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return {**latent, "samples": result}

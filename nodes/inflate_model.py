@@ -1,0 +1,52 @@
+"""Inflate Model: an image MODEL that treats its batch as the frames of one clip."""
+
+from comfy_api.latest import io
+
+from ..tav_core.inflation import InflationMode
+from ..tav_core.joint_norm import NORM_MODES
+from ..tav_core.sparse_causal import ATTENTION_MODES
+from .host.inflate import Inflation, inflate
+
+
+class TAVInflateModel(io.ComfyNode):
+    """Attaches sparse-causal attention and group norm over frames to a MODEL (Tune-A-Video, section 3.2)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVInflateModel",
+            display_name="Inflate Model",
+            category="Tune-A-Video",
+            description=(
+                "Makes a Stable Diffusion model treat its batch as the frames of one video: every frame looks at "
+                "the first and the previous frame. Use it before Tune on One Video, or alone for editing "
+                "without tuning."
+            ),
+            search_aliases=["video model", "cross-frame attention", "sparse causal attention", "text2video zero"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.x or 2.x model, with LoRAs or not."),
+                io.Combo.Input(
+                    "attention",
+                    options=list(ATTENTION_MODES),
+                    default="first+previous",
+                    tooltip=(
+                        "Which frames each frame looks at. first+previous is the paper's; all is steadier and "
+                        "needs far more memory; off leaves every frame to itself."
+                    ),
+                ),
+                io.Combo.Input(
+                    "norm",
+                    options=list(NORM_MODES),
+                    default="joint",
+                    tooltip=(
+                        "joint: brightness and contrast statistics run over all frames, as in the official code. "
+                        "per frame: as in the image model."
+                    ),
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The inflated model. The model that came in is unchanged.")],
+        )
+
+    @classmethod
+    def execute(cls, model, attention, norm) -> io.NodeOutput:
+        return io.NodeOutput(inflate(model, Inflation(InflationMode(attention, norm))))

@@ -1,0 +1,264 @@
+"""Load Video Frames: the frames of one clip, chosen and fitted, as IMAGE."""
+
+import os
+from fractions import Fraction
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import InputImpl, io, ui
+from comfy_execution.validation import validate_node_input
+
+from ..tav_core.frames import FITS
+from ..tav_core.video import Selection, VideoError, check_readable, read_frames, select
+
+EXTENSIONS = (
+    ".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif",
+    ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
+)  # fmt: skip
+PREVIEW_FRAMES = 48
+PREVIEW_SIDE = 384
+
+
+class TAVLoadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TAVLoadVideo",
+            display_name="Load Video Frames",
+            category="Tune-A-Video",
+            description=(
+                "Reads a few frames of a clip at the size that the model works in."
+                " Only the chosen frames are kept in memory."
+            ),
+            search_aliases=["tune a video", "load video", "import video", "video to images", "gif", "frames"],
+            inputs=[
+                io.Combo.Input(
+                    "video",
+                    # One empty entry, or an empty input folder would stop a graph that uses video_input.
+                    options=_listed() or [""],
+                    upload=io.UploadType.video,
+                    tooltip="A video or GIF in the input folder. Not used while video_input is connected.",
+                ),
+                io.Int.Input(
+                    "start_frame",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="The first frame to take, counted from 0.",
+                ),
+                io.Int.Input(
+                    "frame_step",
+                    default=1,
+                    min=1,
+                    max=1000,
+                    tooltip="Takes every n-th frame. 2 halves the frame rate and covers twice the time.",
+                ),
+                io.Int.Input(
+                    "frame_count",
+                    default=24,
+                    min=1,
+                    max=1024,
+                    tooltip=(
+                        "How many frames to take. Tuning needs memory and time in proportion;"
+                        " 8 to 32 is usual. The clip must have that many."
+                    ),
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    tooltip=(
+                        "Width of the frames in pixels, a multiple of 8. 0 follows the height by the clip's"
+                        " aspect; 0 for both keeps the clip's size."
+                    ),
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    tooltip=(
+                        "Height of the frames in pixels, a multiple of 8. 0 follows the width by the clip's"
+                        " aspect; 0 for both keeps the clip's size."
+                    ),
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default=FITS[0],
+                    tooltip=(
+                        "When the clip has another aspect: crop keeps the centre, pad adds black bars,"
+                        " stretch distorts."
+                    ),
+                ),
+                io.Video.Input(
+                    "video_input",
+                    optional=True,
+                    tooltip="A VIDEO from another node, used instead of the file chosen above.",
+                ),
+                io.Float.Input(
+                    "resample_fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip=(
+                        "0 takes the clip's frames as they are stored. Any other rate first brings the clip"
+                        " to that many frames per second by its timestamps, which evens out a variable"
+                        " frame rate (screen recording, GIF); start, step and count then count those."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Image.Output("frames", display_name="frames", tooltip="The chosen frames, as a batch."),
+                io.Float.Output(
+                    "fps",
+                    display_name="fps",
+                    tooltip="The rate at which the chosen frames keep the clip's pace, for Create Video.",
+                ),
+                io.Int.Output("width", display_name="width", tooltip="Width of the frames in pixels."),
+                io.Int.Output("height", display_name="height", tooltip="Height of the frames in pixels."),
+                io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, input_types, video=None):
+        # Asking for input_types, the only way to see that video_input is connected, switches off the host's
+        # own check of connected types.
+        expected = {entry.id: entry.get_io_type() for entry in cls.define_schema().inputs}
+        for name, received in input_types.items():
+            if not validate_node_input(received, expected[name]):
+                return f"{name} takes {expected[name]}, but {received} is connected: connect another output."
+        if "video_input" in input_types or "video" in input_types:
+            return True
+        try:
+            check_readable(_path(video))
+        except VideoError as error:
+            return f"Load Video Frames (video): {error}"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, video="", **kwargs):
+        try:
+            status = os.stat(_path(video))
+        except (VideoError, OSError):
+            return None
+        return f"{video}:{status.st_mtime_ns}:{status.st_size}"
+
+    @classmethod
+    def execute(
+        cls,
+        video,
+        start_frame,
+        frame_step,
+        frame_count,
+        width,
+        height,
+        fit,
+        video_input=None,
+        resample_fps=0.0,
+    ) -> io.NodeOutput:
+        choice = {
+            "start": start_frame,
+            "step": frame_step,
+            "count": frame_count,
+            "size": (width, height),
+            "fit": fit,
+            "fps": Fraction(resample_fps).limit_denominator(1001) if resample_fps else None,
+        }
+        try:
+            if video_input is None:
+                frames, selection = read_frames(_path(video), **choice, progress=_progress(frame_count))
+            else:
+                frames, selection = _from_video(video_input, choice)
+        except VideoError as error:
+            name = "video" if video_input is None else "video_input"
+            raise ValueError(f"Load Video Frames ({name}): {error}") from error
+        fps = float(selection.fps)
+        count, height, width = frames.shape[:3]
+        return io.NodeOutput(frames, fps, width, height, count, ui=_preview(frames, fps))
+
+
+def _listed() -> list[str]:
+    """Videos at the top of the input folder, as core's own loaders list it."""
+    with os.scandir(folder_paths.get_input_directory()) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        )
+
+
+def _path(name: str) -> str:
+    """The file that a combo value such as "clip.mp4" or "clip.mp4 [output]" means, inside ComfyUI's folders.
+
+    Checked here and not left to folder_paths, whose older versions let names such as "../clip.mp4" through.
+    """
+    if not name:
+        raise VideoError("No video is chosen: upload one, or connect video_input.")
+    relative, folder = folder_paths.annotated_filepath(name)
+    folder = os.path.realpath(folder or folder_paths.get_input_directory())
+    try:
+        path = os.path.realpath(os.path.join(folder, relative))
+        inside = os.path.commonpath((folder, path)) == folder
+    except ValueError:
+        # A null byte, or another drive on Windows.
+        inside = False
+    if not inside:
+        raise VideoError(f"{name!r} is outside ComfyUI's folders: copy the video into the input folder.")
+    return path
+
+
+def _from_video(video: io.Video.Type, choice: dict) -> tuple[torch.Tensor, Selection]:
+    path = _whole_file(video)
+    if path is not None:
+        return read_frames(path, **choice, progress=_progress(choice["count"]))
+    components = video.get_components()
+    return select(components.images, **choice, source_fps=components.frame_rate)
+
+
+def _whole_file(video: io.Video.Type) -> str | None:
+    """The file behind a VIDEO that is an untrimmed file; only the chosen frames need decoding then."""
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return None
+    source = video.get_stream_source()
+    if not isinstance(source, str):
+        return None
+    check_readable(source)
+    return source if InputImpl.VideoFromFile(source).get_duration() == video.get_duration() else None
+
+
+def _progress(count: int):
+    bar = comfy.utils.ProgressBar(count)
+
+    def report(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if done != bar.current:
+            bar.update_absolute(done, total)
+
+    return report
+
+
+def _preview(frames: torch.Tensor, fps: float) -> ui.SavedImages:
+    """A small animated WebP of at most PREVIEW_FRAMES frames in the temp folder."""
+    step = -(-len(frames) // PREVIEW_FRAMES)
+    height, width = frames.shape[1:3]
+    scale = min(1.0, PREVIEW_SIDE / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    small, _ = select(frames, step=step, count=-(-len(frames) // step), size=size, fit="stretch")
+    saved = ui.ImageSaveHelper.save_animated_webp(
+        small,
+        filename_prefix="TAVLoadVideo",
+        folder_type=io.FolderType.temp,
+        cls=None,
+        fps=max(fps / step, 0.1),
+        lossless=False,
+        quality=80,
+        method=0,
+    )
+    return ui.SavedImages([saved], is_animated=len(small) > 1)

@@ -1,0 +1,192 @@
+"""Tune on One Video."""
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..tav_core.inflation import InflationMode
+from ..tav_core.learning_rate import LEARNING_RATE_SCHEDULES
+from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
+from ..tav_core.weights import TunedMetadata
+from .host import files
+from .host.apply import apply_weights, base_fingerprint
+from .host.checks import check_clip, prompt_embedding
+from .host.graph import upstream_value
+from .host.inflate import inflation_of
+from .host.model import check_model
+from .host.tune import tune
+from .host.types import LossMapType, TunedWeightsType
+
+
+class TAVTune(io.ComfyNode):
+    """One-shot tuning of an inflated MODEL on one clip (Tune-A-Video, section 3.3)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        defaults = TuningSettings()
+        return io.Schema(
+            node_id="TAVTune",
+            display_name="Tune on One Video",
+            category="Tune-A-Video",
+            description=(
+                "Teaches a model the motion of one clip. Takes minutes; the result is a small set of weights, "
+                "also saved to models/tune_a_video."
+            ),
+            search_aliases=["one-shot tuning", "train on video", "fine-tune video", "tune-a-video"],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="From Inflate Model, or any Stable Diffusion 1.x/2.x model (inflated with the defaults).",
+                ),
+                io.Latent.Input("latent", tooltip="The clip's frames through VAE Encode."),
+                io.Conditioning.Input(
+                    "positive", tooltip="One sentence that says what the clip shows, through CLIP Text Encode."
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=defaults.steps,
+                    min=1,
+                    max=100_000,
+                    tooltip="Optimiser steps. 300 to 500 suit real clips of 8 to 24 frames.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=defaults.learning_rate,
+                    min=1e-7,
+                    max=1e-1,
+                    step=1e-6,
+                    round=1e-8,
+                    tooltip="Step size. 3e-5 is the paper's; small models take ten times that.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=defaults.seed,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="The same seed and inputs give the same weights.",
+                ),
+                io.Combo.Input(
+                    "trainable",
+                    options=list(TRAINABLE_SETS),
+                    default=defaults.trainable,
+                    tooltip=(
+                        "What learns: the attention queries and the temporal layers (the paper), or one of them."
+                    ),
+                ),
+                io.Combo.Input(
+                    "gradient_checkpointing",
+                    options=list(CHECKPOINTING_MODES),
+                    default=defaults.gradient_checkpointing,
+                    tooltip="all needs the least memory, none is the fastest; the result is the same.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="tuned",
+                    tooltip="Name under models/tune_a_video for the weights, saved as they are made.",
+                ),
+                io.Int.Input(
+                    "save_every",
+                    default=100,
+                    min=0,
+                    max=100_000,
+                    tooltip="Also save every so many steps; 0 saves at the end only. Stopping always saves.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "query_rank",
+                    default=defaults.query_rank,
+                    min=0,
+                    max=512,
+                    tooltip="0 learns full query matrices; 4 to 64 learn low-rank differences, for small files.",
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(LEARNING_RATE_SCHEDULES),
+                    default=defaults.schedule,
+                    tooltip="How the learning rate goes over the steps.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "warmup_steps",
+                    default=defaults.warmup_steps,
+                    min=0,
+                    max=100_000,
+                    tooltip="Steps over which the learning rate rises from zero.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "weight_decay",
+                    default=defaults.weight_decay,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="AdamW's weight decay.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "max_grad_norm",
+                    default=defaults.max_grad_norm,
+                    min=0.001,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Gradients longer than this are shortened to it.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "min_snr_gamma",
+                    default=defaults.min_snr_gamma,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="0 weighs all noise levels alike, as the paper; 5 evens out their pull (min-SNR).",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "accumulation",
+                    default=defaults.accumulation,
+                    min=1,
+                    max=64,
+                    tooltip="Noise draws per step: steadier and as many times slower.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The tuned, inflated model."),
+                TunedWeightsType.Output(display_name="weights", tooltip="For Save and Apply Tuned Weights."),
+                LossMapType.Output(display_name="loss_map", tooltip="Loss per step, for Plot Loss Graph."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, latent, positive, filename_prefix, save_every, **settings
+    ) -> io.NodeOutput:
+        check_model(model)
+        latents = check_clip(latent, "latent", least=2)
+        context = prompt_embedding(positive, "positive")
+        inflation = inflation_of(model)
+        mode = inflation.mode if inflation else InflationMode()
+        settings = TuningSettings(**settings)
+        metadata = TunedMetadata(
+            base_fingerprint=base_fingerprint(model),
+            prompt=str(cls._upstream("positive", "text") or ""),
+            frames=latents.shape[0],
+            width=latents.shape[3] * 8,
+            height=latents.shape[2] * 8,
+            frame_step=int(cls._upstream("latent", "frame_step") or 0),
+            learning_rate=settings.learning_rate,
+            trainable=settings.trainable,
+            attention=mode.attention,
+            norm=mode.norm,
+            seed=settings.seed,
+        )
+        path: Path = files.new_path(filename_prefix)
+        weights, losses = tune(model, latents, context, settings, mode, metadata, path, save_every)
+        return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})
+
+    @classmethod
+    def _upstream(cls, input_name: str, widget: str) -> object:
+        return upstream_value(cls.hidden.prompt, cls.hidden.unique_id, input_name, widget)

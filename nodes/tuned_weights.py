@@ -1,0 +1,130 @@
+"""Apply, save and load tuned weights."""
+
+import json
+import logging
+
+import torch
+from comfy_api.latest import io
+
+from ..tav_core.weights import TunedWeights
+from .host import files
+from .host.apply import apply_weights, base_fingerprint
+from .host.types import TunedWeightsType
+
+_STRENGTH = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
+_DTYPES = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
+
+
+class TAVApplyWeights(io.ComfyNode):
+    """Puts tuned weights on a MODEL: queries as weight patches, temporal layers beside the UNet."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVApplyWeights",
+            display_name="Apply Tuned Weights",
+            category="Tune-A-Video",
+            description="Inflates a model as the tuned weights were trained and applies them.",
+            search_aliases=["load tuned video", "one-shot video", "motion weights"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model the weights were tuned on, or a personalised relative of it."
+                ),
+                TunedWeightsType.Input("weights", tooltip="From Tune on One Video or Load Tuned Weights."),
+                io.Float.Input(
+                    "query_strength",
+                    **_STRENGTH,
+                    tooltip="Strength of the tuned attention queries. 0 leaves the model's own.",
+                ),
+                io.Float.Input(
+                    "temporal_strength",
+                    **_STRENGTH,
+                    tooltip="Strength of the temporal layers. 0 leaves them out.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The tuned model. The model that came in is unchanged.")],
+        )
+
+    @classmethod
+    def execute(cls, model, weights: TunedWeights, query_strength, temporal_strength) -> io.NodeOutput:
+        tuned_on = weights.metadata.base_fingerprint
+        if tuned_on and tuned_on != base_fingerprint(model):
+            logging.warning(
+                "Apply Tuned Weights: these weights were tuned on another base model; "
+                "relatives of it work, others give noise."
+            )
+        return io.NodeOutput(apply_weights(model, weights, query_strength, temporal_strength))
+
+
+class TAVSaveWeights(io.ComfyNode):
+    """Writes tuned weights to models/tune_a_video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSaveWeights",
+            display_name="Save Tuned Weights",
+            category="Tune-A-Video",
+            description="Saves tuned weights to models/tune_a_video as a safetensors file with its settings inside.",
+            search_aliases=["save tuned video", "export tuned weights"],
+            is_output_node=True,
+            inputs=[
+                TunedWeightsType.Input("weights", tooltip="From Tune on One Video."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="tuned",
+                    tooltip="Name of the file; subfolders such as clips/skiing are fine. A number is added.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(_DTYPES),
+                    default="fp32 (exact)",
+                    tooltip="fp16 halves the file and rounds the weights.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
+        path = files.new_path(filename_prefix)
+        weights.save(path, _DTYPES[precision])
+        return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
+
+
+class TAVLoadWeights(io.ComfyNode):
+    """Reads tuned weights from models/tune_a_video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVLoadWeights",
+            display_name="Load Tuned Weights",
+            category="Tune-A-Video",
+            description="Loads tuned weights from models/tune_a_video and shows how they were made.",
+            search_aliases=["load tuned video", "import tuned weights"],
+            inputs=[
+                io.Combo.Input(
+                    "file", options=files.names(), tooltip="A file in models/tune_a_video; safetensors only."
+                ),
+            ],
+            outputs=[
+                TunedWeightsType.Output(display_name="weights", tooltip="For Apply Tuned Weights."),
+                io.String.Output(display_name="info", tooltip="How the weights were made, as JSON."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file) -> bool | str:
+        if file not in files.names():
+            return f"There is no tuned-weights file named {file!r} in models/{files.FOLDER}; tune or copy one there."
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, **kwargs) -> str:
+        return files.stamp(file)
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        weights = files.load(file)
+        return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))

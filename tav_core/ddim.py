@@ -1,0 +1,105 @@
+"""DDIM (arXiv 2010.02502) backwards and forwards, with k-diffusion's sampler signature.
+
+``model(x, sigma, **extra_args)`` returns the denoised latents of ``x`` (F, C, H, W) = x_0 + sigma noise, where
+``sigma`` is (F,). ``callback`` receives a dict with x, i, sigma, sigma_hat and denoised after each evaluation.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[..., Tensor]
+
+
+def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
+    """(steps,) int64 ascending: i * (T // steps) + 1, the "leading" spacing of Stable Diffusion's DDIM.
+
+    With ``steps`` = T the offset of one would leave the schedule, so there it is zero. Counts that divide T
+    cover the whole schedule; others stop below its noisy end (30 steps: 958).
+    Raises ValueError for counts outside 1..T.
+    """
+    if not 1 <= steps <= train_timesteps:
+        raise ValueError(f"DDIM steps must be between 1 and {train_timesteps}, not {steps}")
+    offset = 0 if steps == train_timesteps else 1
+    return torch.arange(steps) * (train_timesteps // steps) + offset
+
+
+def inversion_sigmas(schedule_sigmas: Tensor, steps: int) -> Tensor:
+    """(steps + 1,) ascending noise levels for `ddim_invert`; the clean end is the level of timestep 0.
+
+    Stable Diffusion's DDIM (set_alpha_to_one=False) counts latents of timestep 0's level as clean.
+    """
+    timesteps = ddim_timesteps(steps, len(schedule_sigmas))
+    return torch.cat([schedule_sigmas[:1], schedule_sigmas[timesteps.to(schedule_sigmas.device)]])
+
+
+def sampling_sigmas(schedule_sigmas: Tensor, steps: int) -> Tensor:
+    """(steps + 1,) descending noise levels for `ddim_sample`, the reverse of `inversion_sigmas`."""
+    return inversion_sigmas(schedule_sigmas, steps).flip(0)
+
+
+@torch.no_grad()
+def ddim_invert(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict | None = None,
+    callback: Callable | None = None,
+    disable: bool | None = None,
+    clean_sigma: float = 0.0,
+) -> Tensor:
+    """Carries latents up the ascending ``sigmas`` to noise that remembers them (Tune-A-Video, section 3.3).
+
+    As in the official code, the network is evaluated at the *source* latents with the *target* timestep.
+    ``x`` at or below the level ``clean_sigma`` is clean data in the network's scale; above, it is x_0 + sigma
+    noise, which is also the scale of the result.
+    """
+    extra_args = extra_args or {}
+    if sigmas[0] <= clean_sigma * (1 + 1e-4):
+        x = x * (1 + sigmas[0] ** 2).sqrt()
+    ones = x.new_ones([x.shape[0]])
+    for i in range(len(sigmas) - 1):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        source = x * ((1 + sigma_next**2) / (1 + sigma**2)).sqrt()
+        denoised = model(source, sigma_next * ones, **extra_args)
+        noise = (source - denoised) / sigma_next
+        x = x + noise * (sigma_next - sigma)
+        if callback is not None:
+            callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma_next, "denoised": denoised})
+    return x
+
+
+@torch.no_grad()
+def ddim_sample(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict | None = None,
+    callback: Callable | None = None,
+    disable: bool | None = None,
+    clean_sigma: float = 0.0,
+    eta: float = 0.0,
+    noise_sampler: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Carries latents x_0 + sigma noise down the descending ``sigmas`` (arXiv 2010.02502, eq. 12).
+
+    ``eta`` in 0..1 mixes fresh noise from ``noise_sampler(x)`` in; 0 is deterministic, 1 is DDPM. A run that
+    ends at or below ``clean_sigma`` returns clean latents in the network's scale, as the official code does.
+    """
+    extra_args = extra_args or {}
+    noise_sampler = noise_sampler or torch.randn_like
+    ones = x.new_ones([x.shape[0]])
+    for i in range(len(sigmas) - 1):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        denoised = model(x, sigma * ones, **extra_args)
+        if callback is not None:
+            callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        noise = (x - denoised) / sigma
+        fresh = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).clamp_min(0).sqrt()
+        x = denoised + noise * (sigma_next**2 - fresh**2).sqrt()
+        if eta > 0 and fresh > 0:
+            x = x + noise_sampler(x) * fresh
+    if sigmas[-1] <= clean_sigma * (1 + 1e-4):
+        x = x / (1 + sigmas[-1] ** 2).sqrt()
+    return x

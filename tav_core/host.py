@@ -1,0 +1,47 @@
+"""What the method needs to know of a program that runs a Stable Diffusion UNet."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .overrides import Overrides
+from .schedule import NoiseSchedule
+from .sparse_causal import AttentionMode
+
+
+class Host(Protocol):
+    """A UNet with named parts. Block names are diffusers' (``down_blocks.0.attentions.0.transformer_blocks.0``).
+
+    Transformer blocks take and return (batch * frames, tokens, channels) first, and have ``attn1`` (self) and
+    ``attn2`` (cross) with ``heads`` and ``to_q``; frames ride on the batch axis, clip by clip.
+    """
+
+    schedule: NoiseSchedule
+    device: torch.device
+    dtype: torch.dtype
+
+    def transformer_blocks(self) -> Mapping[str, nn.Module]:
+        """All transformer blocks by name, in the order of the network."""
+
+    def residual_blocks(self) -> Sequence[nn.Module]:
+        """All residual blocks; called with tensors only."""
+
+    def frame_norms(self) -> Sequence[nn.Module]:
+        """The group norms whose statistics the official code takes over all frames.
+
+        These are both norms of every residual block and the norm before the last convolution, not the norm at
+        the entrance of a transformer.
+        """
+
+    def attach_attention(self, overrides: Overrides, frames: int, mode: AttentionMode) -> None:
+        """Makes every self-attention sparse-causal over ``frames`` until ``overrides`` are detached."""
+
+    def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
+        """The network's raw answer.
+
+        ``x`` is (batch * frames, channels, height, width) in the network's scale, ``timestep`` one number or
+        (batch,), ``context`` (batch or batch * frames, tokens, width); ``x`` and ``context`` are cast to the
+        network's dtype. Returns float32, shaped as ``x``.
+        """

@@ -1,0 +1,62 @@
+"""Sparse-causal attention: which frames a frame looks at (Tune-A-Video, section 3.2 and eq. 3)."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+AttentionMode = Literal["first+previous", "first", "previous", "all", "off"]
+ATTENTION_MODES: tuple[str, ...] = get_args(AttentionMode)
+
+# The host's attention: queries, keys and values (rows, tokens, channels) to the shape of the queries.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def gather_sources(x: Tensor, frames: int, mode: AttentionMode, tiles: int = 1) -> Tensor:
+    """Lines up the tokens of each frame's source frames.
+
+    "first+previous": frames 0 and i-1, in this order; a frame never looks at itself, except frame 0, and frames 0
+    and 1 see frame 0 twice, as in the official code. "previous" of frame 0 is frame 0.
+
+    ``x`` is (batch * frames, tokens, channels); the result is (batch * frames, n * tokens, channels) for n sources.
+    With ``tiles`` > 1 the tokens are cut into that many runs, each a row of its own:
+    (batch * frames * tiles, n * tokens / tiles, channels). Only slices and concatenation are used, whose
+    gradients, unlike an index's, are the same in every run.
+    """
+    tokens, channels = x.shape[1:]
+    clips = x.reshape(-1, frames, tiles, tokens // tiles, channels)
+    first = clips[:, :1].expand_as(clips)
+    parts = {
+        "first+previous": lambda: [first, _previous(clips)],
+        "first": lambda: [first],
+        "previous": lambda: [_previous(clips)],
+        "all": lambda: [clips[:, i : i + 1].expand_as(clips) for i in range(frames)],
+    }
+    gathered = torch.cat(parts[mode](), dim=3)
+    return gathered.flatten(0, 2)
+
+
+def sparse_causal_attention(
+    q: Tensor, k: Tensor, v: Tensor, frames: int, mode: AttentionMode, attend: Attend
+) -> Tensor:
+    """Self-attention of every frame over its source frames.
+
+    ``k`` and ``v`` (batch * frames, tokens, channels) are projected once per frame. ``q`` has the same shape, or
+    (batch * frames * tiles, tokens / tiles, channels) where another tool cuts the queries into tiles (HyperTile);
+    the keys of each source frame are then cut into as many runs. ``attend(q, k, v)`` is the host's attention.
+    Returns the shape of ``q``.
+    """
+    if mode == "off" or frames == 1:
+        return attend(q, k, v)
+    tiles = q.shape[0] // k.shape[0]
+    if tiles == 1 and mode in ("first", "all"):
+        # Every frame of a clip has the same keys: one long row of queries needs no copies of them.
+        kept = 1 if mode == "first" else frames
+        k, v = (x.unflatten(0, (-1, frames))[:, :kept].flatten(1, 2) for x in (k, v))
+        return attend(q.unflatten(0, (-1, frames)).flatten(1, 2), k, v).reshape(q.shape)
+    return attend(q, gather_sources(k, frames, mode, tiles), gather_sources(v, frames, mode, tiles))
+
+
+def _previous(clips: Tensor) -> Tensor:
+    return torch.cat([clips[:, :1], clips[:, :-1]], dim=1)

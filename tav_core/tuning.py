@@ -1,0 +1,202 @@
+"""One-shot tuning on one clip (Tune-A-Video, section 3.3; hyper-parameters of the official configs)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from .checkpointing import attach_checkpointing
+from .host import Host
+from .inflation import InflationMode, attach
+from .learning_rate import LearningRateSchedule, learning_rate_factor
+from .overrides import Overrides
+from .queries import TunableQueries, query_projections
+from .temporal import TemporalLayers
+
+TrainableSet = Literal["queries + temporal", "temporal", "queries"]
+TRAINABLE_SETS: tuple[str, ...] = get_args(TrainableSet)
+Checkpointing = Literal["none", "attention", "all"]
+CHECKPOINTING_MODES: tuple[str, ...] = get_args(Checkpointing)
+
+Draw = Callable[[int], tuple[int, Tensor]]
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """What shapes a tuning run. The defaults are the paper's and the official code's.
+
+    steps: optimiser steps, >= 1. learning_rate: peak rate > 0. warmup_steps: linear warm-up from 0.
+    min_snr_gamma: 0 for none, else the gamma of arXiv 2303.09556 (5 is usual). accumulation: draws of noise and
+    timestep per optimiser step. query_rank: 0 learns full query matrices, r > 0 low-rank differences.
+    gradient_checkpointing: which blocks are computed again in the backward pass to save memory.
+    """
+
+    steps: int = 500
+    learning_rate: float = 3e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-2
+    max_grad_norm: float = 1.0
+    schedule: LearningRateSchedule = "constant"
+    warmup_steps: int = 0
+    min_snr_gamma: float = 0.0
+    accumulation: int = 1
+    trainable: TrainableSet = "queries + temporal"
+    query_rank: int = 0
+    gradient_checkpointing: Checkpointing = "all"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TuningStep:
+    """Report of one optimiser step: its number (from 1), loss, gradient norm before clipping and rate used."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss stopped being a number; tuning on would only spread it."""
+
+
+class Tuner:
+    """A tuning run on ``host``: attaches the inflated layers, learns step by step, detaches.
+
+    ``latents`` (frames, channels, height, width) are the clip's clean latents in the network's scale, ``context``
+    (1, tokens, width) the embedded prompt. ``draw(i)`` gives timestep and noise (shaped as ``latents``) of the
+    i-th draw; without it they are uniform and normal from the seed, the same on every device. ``frozen`` names
+    blocks whose layers do not learn. ``temporal`` continues from given layers instead of fresh ones.
+
+    Use as a context manager; leaving it detaches everything from the host's UNet.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        latents: Tensor,
+        context: Tensor,
+        settings: TuningSettings,
+        mode: InflationMode = InflationMode(),
+        draw: Draw | None = None,
+        temporal: TemporalLayers | None = None,
+        frozen: tuple[str, ...] = (),
+    ) -> None:
+        self.host = host
+        self.settings = settings
+        self.mode = mode
+        self.latents = latents.detach().to(host.device, torch.float32)
+        self.context = context.detach().to(host.device)
+        self.step_count = 0
+        self.losses: list[float] = []
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._draw = draw or self._seeded_draw
+        self._overrides = Overrides()
+
+        blocks = host.transformer_blocks()
+        self.temporal = temporal
+        self.queries: TunableQueries | None = None
+        if self.temporal is None:
+            sizes = {n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items()}
+            self.temporal = TemporalLayers(sizes)
+            self.temporal.reset(settings.seed)
+        self.temporal.to(host.device)
+        learning = {name: block for name, block in blocks.items() if name not in frozen}
+        if settings.trainable != "temporal":
+            projections = query_projections(learning)
+            self.queries = TunableQueries(projections, settings.query_rank, settings.seed)
+        self.parameters = self._trainable_parameters(learning)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self._scaler = torch.amp.GradScaler(host.device.type, enabled=host.dtype == torch.float16)
+
+    def __enter__(self) -> "Tuner":
+        layers = {name: self.temporal[name] for name in self.temporal.names}
+        attach(self._overrides, self.host, self.mode, layers, frames=len(self.latents))
+        if self.queries is not None:
+            self.queries.attach(self._overrides)
+        units: list[nn.Module] = []
+        if self.settings.gradient_checkpointing in ("attention", "all"):
+            units += self.host.transformer_blocks().values()
+        if self.settings.gradient_checkpointing == "all":
+            units += self.host.residual_blocks()
+        attach_checkpointing(self._overrides, units)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._overrides.detach()
+
+    def step(self) -> TuningStep:
+        """One optimiser step. Raises NonFiniteLossError with the step's number; the weights are then unchanged."""
+        settings = self.settings
+        rate = settings.learning_rate * learning_rate_factor(
+            settings.schedule, self.step_count, settings.steps, settings.warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = 0.0
+        for i in range(settings.accumulation):
+            loss += self._accumulate(self.step_count * settings.accumulation + i)
+        self._scaler.unscale_(self.optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step_count += 1
+        self.losses.append(loss)
+        return TuningStep(self.step_count, loss, float(grad_norm), rate)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned so far, by the names of the tuned-weights file, float32 on the CPU."""
+        tensors = {} if self.queries is None else self.queries.tensors()
+        if self.settings.trainable != "queries":
+            tensors |= self.temporal.tensors()
+        return tensors
+
+    def _accumulate(self, index: int) -> float:
+        timestep, noise = self._draw(index)
+        noise = noise.to(self.latents)
+        schedule = self.host.schedule
+        noisy = schedule.add_noise(self.latents, noise, timestep)
+        prediction = self.host.predict(noisy, timestep, self.context)
+        loss = nn.functional.mse_loss(prediction, schedule.target(self.latents, noise, timestep))
+        if self.settings.min_snr_gamma > 0:
+            loss = loss * min_snr_weight(
+                schedule.snr(timestep), self.settings.min_snr_gamma, schedule.prediction_type
+            )
+        loss = loss / self.settings.accumulation
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLossError(
+                f"the loss became {value} at step {self.step_count + 1} (timestep {timestep}); "
+                "lower the learning rate or use a bf16 or fp32 model"
+            )
+        self._scaler.scale(loss).backward()
+        return value
+
+    def _seeded_draw(self, index: int) -> tuple[int, Tensor]:
+        timestep = int(torch.randint(self.host.schedule.timesteps, (), generator=self._generator))
+        return timestep, torch.randn(self.latents.shape, generator=self._generator)
+
+    def _trainable_parameters(self, learning: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+        parameters = {} if self.queries is None else dict(self.queries.parameters)
+        self.temporal.requires_grad_(False)
+        if self.settings.trainable != "queries":
+            for name, parameter in self.temporal.named_parameters():
+                block, _, layer = name.partition(".attn_temp.")
+                if layer and block in learning:
+                    parameters[name] = parameter.requires_grad_()
+        return parameters
+
+
+def min_snr_weight(snr: float, gamma: float, prediction_type: str) -> float:
+    """Loss weight of arXiv 2303.09556: min(SNR, gamma) / SNR for noise, / (SNR + 1) for velocity prediction."""
+    return min(snr, gamma) / (snr if prediction_type == "epsilon" else snr + 1.0)

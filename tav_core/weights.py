@@ -1,0 +1,203 @@
+"""The tuned-weights file: one small safetensors file that holds only what tuning changed.
+
+Tensors, float32 or float16, by diffusers block name (``down_blocks.0.attentions.0.transformer_blocks.0`` ...):
+
+- ``<block>.attn1.to_q.diff``, ``<block>.attn2.to_q.diff``: (out, in) difference to the base model's query weight;
+- ``<...>.to_q.lora_up.weight`` (out, rank) and ``.lora_down.weight`` (rank, in): the same at low rank, up @ down;
+- ``<block>.attn_temp.{to_q,to_k,to_v}.weight``, ``.to_out.0.weight``, ``.to_out.0.bias``, and ``<block>.norm_temp``
+  where it is not neutral: the temporal layer, under the official code's names.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import __version__
+from .inflation import InflationMode
+
+FORMAT = "tune-a-video"
+FORMAT_VERSION = 1
+_FINGERPRINTED = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn2.to_q", "attn2.to_k", "attn2.to_v")
+
+
+class WeightsError(ValueError):
+    """A file is no tuned-weights file, is damaged, or does not fit a model."""
+
+
+@dataclass(frozen=True)
+class TunedMetadata:
+    """How a set of tuned weights came about.
+
+    base_fingerprint: `fingerprint` of the model it was tuned on. width, height: pixels. frame_step: every how
+    many-th frame of the source was used. learning_rate: the peak. loss_first, loss_last: means over the first and
+    last tenth of the steps.
+    """
+
+    base_fingerprint: str = ""
+    prediction_type: str = "epsilon"
+    prompt: str = ""
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    frame_step: int = 0
+    steps: int = 0
+    learning_rate: float = 0.0
+    trainable: str = "queries + temporal"
+    attention: str = "first+previous"
+    norm: str = "joint"
+    seed: int = 0
+    loss_first: float = 0.0
+    loss_last: float = 0.0
+    program_version: str = __version__
+
+    @property
+    def mode(self) -> InflationMode:
+        """How the model was inflated. Raises ValueError for a mode this version does not know."""
+        return InflationMode(self.attention, self.norm)
+
+    def to_header(self) -> dict[str, str]:
+        """As the string pairs of a safetensors header."""
+        fields = {name: str(value) for name, value in dataclasses.asdict(self).items()}
+        return {"format": FORMAT, "format_version": str(FORMAT_VERSION), **fields}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> "TunedMetadata":
+        """Reads `to_header`'s pairs; unknown ones are ignored, missing ones get their default.
+
+        Raises WeightsError if the header is another program's, from a later format, or holds a malformed value.
+        """
+        if header.get("format") != FORMAT:
+            raise WeightsError("it is not a Tune-A-Video file")
+        version = header.get("format_version", "")
+        if not version.isdecimal() or int(version) > FORMAT_VERSION:
+            raise WeightsError(f"its format version {version[:20]!r} is newer than this program; update the pack")
+        values = {}
+        for entry in dataclasses.fields(cls):
+            if entry.name in header:
+                kind = type(entry.default)
+                try:
+                    values[entry.name] = kind(header[entry.name])
+                except ValueError as error:
+                    raise WeightsError(f"its entry {entry.name!r} is malformed") from error
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class TunedWeights:
+    """What one tuning run learned: tensors by the names above, on the CPU, and how they came about."""
+
+    tensors: dict[str, Tensor]
+    metadata: TunedMetadata = field(default_factory=TunedMetadata)
+
+    def save(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors.items()}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata=self.metadata.to_header())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> "TunedWeights":
+        """Reads a file. Raises WeightsError with one plain sentence if it is not a sound tuned-weights file."""
+        if not path.is_file():
+            raise WeightsError(f"{path.name}: there is no such file")
+        try:
+            with safe_open(str(path), framework="pt", device="cpu") as file:
+                metadata = TunedMetadata.from_header(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise WeightsError(
+                f"{path.name}: the file is damaged or not a safetensors file; copy or tune it again"
+            ) from error
+        except WeightsError as error:
+            raise WeightsError(f"{path.name}: {error}") from error
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                raise WeightsError(f"{path.name}: {name} holds values that are not finite numbers")
+        return cls(tensors, metadata)
+
+
+def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) -> None:
+    """Raises WeightsError, naming the first misfits, unless every tensor fits the model's transformer blocks."""
+    expected = expected_shapes(tensors, blocks)
+    misfits = [
+        f"{name} is {list(tensor.shape)}"
+        + (f" where the model has {list(expected[name])}" if name in expected else ", which the model has not")
+        for name, tensor in tensors.items()
+        if expected.get(name) != tensor.shape
+    ]
+    for name in expected:
+        if name not in tensors:
+            misfits.append(f"{name} is missing")
+    if misfits:
+        rest = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise WeightsError(
+            "the tuned weights do not fit this model: " + "; ".join(misfits[:3]) + rest
+            + "; apply them to the kind of model they were tuned on"
+        )
+
+
+def expected_shapes(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) -> dict[str, torch.Size]:
+    """The shapes that tensors of these names must have on a model with ``blocks``.
+
+    Names that the model cannot have are left out; parts that a name's layer also needs are included.
+    """
+    shapes: dict[str, torch.Size] = {}
+    for name, block in blocks.items():
+        for attention in ("attn1", "attn2"):
+            layer = f"{name}.{attention}.to_q"
+            rows, columns = getattr(block, attention).to_q.weight.shape
+            if f"{layer}.diff" in tensors:
+                shapes[f"{layer}.diff"] = torch.Size([rows, columns])
+            down, up = f"{layer}.lora_down.weight", f"{layer}.lora_up.weight"
+            if down in tensors or up in tensors:
+                given = tensors.get(down, tensors.get(up))
+                rank = given.shape[0 if down in tensors else -1] if given.ndim == 2 else 1
+                shapes |= {down: torch.Size([rank, columns]), up: torch.Size([rows, rank])}
+        if any(key.startswith(f"{name}.attn_temp.") for key in tensors):
+            dim = block.attn1.to_q.weight.shape[1]
+            for part in ("to_q", "to_k", "to_v", "to_out.0"):
+                shapes[f"{name}.attn_temp.{part}.weight"] = torch.Size([dim, dim])
+            for part in ("attn_temp.to_out.0.bias", "norm_temp.weight", "norm_temp.bias"):
+                if f"{name}.{part}" in tensors:
+                    shapes[f"{name}.{part}"] = torch.Size([dim])
+    return shapes
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits that tell base models apart, whatever host or dtype (fp16, bf16, fp32) they are loaded in.
+
+    ``weights`` are the model's attention query, key and value weights by diffusers name
+    (``<block>.attn1.to_q.weight``); others are ignored.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        if name.removesuffix(".weight").endswith(_FINGERPRINTED):
+            values = weights[name].detach().to("cpu", torch.float32).to(torch.float16).contiguous()
+            digest.update(json.dumps([name, list(values.shape)]).encode())
+            digest.update(values.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def loss_summary(losses: list[float]) -> tuple[float, float]:
+    """Mean loss over the first and over the last tenth of the steps; zeros if there were none."""
+    if not losses:
+        return 0.0, 0.0
+    tenth = max(1, len(losses) // 10)
+    return sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
