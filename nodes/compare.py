@@ -11,8 +11,11 @@ MOST_EDITS = 16
 
 
 class TAVCompareVideos(io.ComfyNode):
+    """A source and its edits under captions."""
+
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
+        """The node as ComfyUI shows it."""
         return io.Schema(
             node_id="TAVCompareVideos",
             display_name="Compare Videos",
@@ -72,6 +75,7 @@ class TAVCompareVideos(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, edited: io.Autogrow.Type, captions, layout, columns) -> io.NodeOutput:
+        """Lays the videos out; raises ValueError for more captions than videos."""
         edits = sorted(
             ((name, frames) for name, frames in edited.items() if frames is not None),
             key=lambda entry: int(entry[0].rsplit("_", 1)[-1]),

@@ -22,8 +22,11 @@ PREVIEW_SIDE = 384
 
 
 class TAVLoadVideo(io.ComfyNode):
+    """Chosen frames of one clip, fitted to a size, as an image batch."""
+
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
+        """The node as ComfyUI shows it."""
         return io.Schema(
             node_id="TAVLoadVideo",
             display_name="Load Video Frames",
@@ -129,7 +132,8 @@ class TAVLoadVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types, video=None):
+    def validate_inputs(cls, input_types, video=None) -> bool | str:
+        """True, or one sentence about a file that cannot be read or a connection of the wrong type."""
         # Asking for input_types, the only way to see that video_input is connected, switches off the host's
         # own check of connected types.
         expected = {entry.id: entry.get_io_type() for entry in cls.define_schema().inputs}
@@ -145,7 +149,8 @@ class TAVLoadVideo(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, video="", **kwargs):
+    def fingerprint_inputs(cls, video="", **kwargs) -> str | None:
+        """Changes when the chosen file does."""
         try:
             status = os.stat(_path(video))
         except (VideoError, OSError):
@@ -165,6 +170,7 @@ class TAVLoadVideo(io.ComfyNode):
         video_input=None,
         resample_fps=0.0,
     ) -> io.NodeOutput:
+        """Reads the frames; raises ValueError with one sentence that names the input."""
         choice = {
             "start": start_frame,
             "step": frame_step,

@@ -66,6 +66,7 @@ class DiffusersHost:
         context = context.to(x.device, self.dtype)
         context = context.repeat_interleave(len(x) // len(context), dim=0)
         if isinstance(timestep, Tensor):
+            timestep = timestep.reshape(-1).to(x.device)
             timestep = timestep.repeat_interleave(len(x) // len(timestep))
         return self.unet(x.to(self.dtype), timestep, context).sample.float()
 

@@ -47,9 +47,9 @@ def sparse_causal_attention(
     the keys of each source frame are then cut into as many runs. ``attend(q, k, v)`` is the host's attention.
     Returns the shape of ``q``.
     """
-    if mode == "off" or frames == 1:
-        return attend(q, k, v)
     tiles = q.shape[0] // k.shape[0]
+    if mode == "off" or frames == 1:
+        return attend(q, *(x.reshape(q.shape[0], -1, x.shape[-1]) for x in (k, v)))
     if tiles == 1 and mode in ("first", "all"):
         # Every frame of a clip has the same keys: one long row of queries needs no copies of them.
         kept = 1 if mode == "first" else frames

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .checkpointing import attach_checkpointing
 from .host import Host
 from .inflation import InflationMode, attach
-from .learning_rate import LearningRateSchedule, learning_rate_factor
+from .learning_rate import LEARNING_RATE_SCHEDULES, LearningRateSchedule, learning_rate_factor
 from .overrides import Overrides
 from .queries import TunableQueries, query_projections
 from .temporal import TemporalLayers
@@ -47,6 +47,15 @@ class TuningSettings:
     query_rank: int = 0
     gradient_checkpointing: Checkpointing = "all"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for value, known in (
+            (self.schedule, LEARNING_RATE_SCHEDULES),
+            (self.trainable, TRAINABLE_SETS),
+            (self.gradient_checkpointing, CHECKPOINTING_MODES),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown setting {value!r}; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -118,16 +127,11 @@ class Tuner:
         self._scaler = torch.amp.GradScaler(host.device.type, enabled=host.dtype == torch.float16)
 
     def __enter__(self) -> "Tuner":
-        layers = {name: self.temporal[name] for name in self.temporal.names}
-        attach(self._overrides, self.host, self.mode, layers, frames=len(self.latents))
-        if self.queries is not None:
-            self.queries.attach(self._overrides)
-        units: list[nn.Module] = []
-        if self.settings.gradient_checkpointing in ("attention", "all"):
-            units += self.host.transformer_blocks().values()
-        if self.settings.gradient_checkpointing == "all":
-            units += self.host.residual_blocks()
-        attach_checkpointing(self._overrides, units)
+        try:
+            self._attach()
+        except BaseException:
+            self._overrides.detach()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -146,6 +150,11 @@ class Tuner:
             loss += self._accumulate(self.step_count * settings.accumulation + i)
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
+        if not self._scaler.is_enabled() and not bool(grad_norm.isfinite()):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLossError(
+                f"the gradient is no longer finite at step {self.step_count + 1}; lower the learning rate"
+            )
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -153,12 +162,32 @@ class Tuner:
         self.losses.append(loss)
         return TuningStep(self.step_count, loss, float(grad_norm), rate)
 
+    def gradients(self, index: int) -> dict[str, Tensor]:
+        """The gradients of the ``index``-th draw by parameter name, before clipping; nothing is learned."""
+        self._accumulate(index)
+        scale = self._scaler.get_scale()
+        gradients = {name: p.grad / scale for name, p in self.parameters.items() if p.grad is not None}
+        self.optimizer.zero_grad(set_to_none=True)
+        return gradients
+
     def tensors(self) -> dict[str, Tensor]:
         """What was learned so far, by the names of the tuned-weights file, float32 on the CPU."""
         tensors = {} if self.queries is None else self.queries.tensors()
         if self.settings.trainable != "queries":
             tensors |= self.temporal.tensors()
         return tensors
+
+    def _attach(self) -> None:
+        layers = {name: self.temporal[name] for name in self.temporal.names}
+        attach(self._overrides, self.host, self.mode, layers, frames=len(self.latents))
+        if self.queries is not None:
+            self.queries.attach(self._overrides)
+        units: list[nn.Module] = []
+        if self.settings.gradient_checkpointing in ("attention", "all"):
+            units += self.host.transformer_blocks().values()
+        if self.settings.gradient_checkpointing == "all":
+            units += self.host.residual_blocks()
+        attach_checkpointing(self._overrides, units)
 
     def _accumulate(self, index: int) -> float:
         timestep, noise = self._draw(index)

@@ -11,12 +11,14 @@ Tensors, float32 or float16, by diffusers block name (``down_blocks.0.attentions
 import dataclasses
 import hashlib
 import json
+import math
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -67,7 +69,9 @@ class TunedMetadata:
 
     def to_header(self) -> dict[str, str]:
         """As the string pairs of a safetensors header."""
-        fields = {name: str(value) for name, value in dataclasses.asdict(self).items()}
+        # A lone surrogate, which a prompt from JSON may hold, cannot be written to a file.
+        text = {name: str(value) for name, value in dataclasses.asdict(self).items()}
+        fields = {name: value.encode("utf-8", "replace").decode("utf-8") for name, value in text.items()}
         return {"format": FORMAT, "format_version": str(FORMAT_VERSION), **fields}
 
     @classmethod
@@ -79,8 +83,10 @@ class TunedMetadata:
         if header.get("format") != FORMAT:
             raise WeightsError("it is not a Tune-A-Video file")
         version = header.get("format_version", "")
-        if not version.isdecimal() or int(version) > FORMAT_VERSION:
-            raise WeightsError(f"its format version {version[:20]!r} is newer than this program; update the pack")
+        if not (version.isascii() and version.isdecimal()):
+            raise WeightsError("its entry 'format_version' is malformed")
+        if len(version) > 9 or int(version) > FORMAT_VERSION:
+            raise WeightsError(f"its format version {version[:20]} is newer than this program; update the pack")
         values = {}
         for entry in dataclasses.fields(cls):
             if entry.name in header:
@@ -89,6 +95,8 @@ class TunedMetadata:
                     values[entry.name] = kind(header[entry.name])
                 except ValueError as error:
                     raise WeightsError(f"its entry {entry.name!r} is malformed") from error
+                if kind is float and not math.isfinite(values[entry.name]):
+                    raise WeightsError(f"its entry {entry.name!r} is malformed")
         return cls(**values)
 
 
@@ -103,14 +111,14 @@ class TunedWeights:
         """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot."""
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors.items()}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-        os.close(handle)
+        temporary = path.parent / f".tav-{secrets.token_hex(8)}.tmp"
         try:
             save_file(tensors, temporary, metadata=self.metadata.to_header())
             os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        except SafetensorError as error:  # what a full disk raises
+            raise OSError(f"{path.name} could not be written: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "TunedWeights":
@@ -120,8 +128,9 @@ class TunedWeights:
         try:
             with safe_open(str(path), framework="pt", device="cpu") as file:
                 metadata = TunedMetadata.from_header(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
+                # Copies, because a file that is still mapped into memory cannot be replaced on Windows.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        except (SafetensorError, OSError) as error:
             raise WeightsError(
                 f"{path.name}: the file is damaged or not a safetensors file; copy or tune it again"
             ) from error
@@ -184,14 +193,15 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """16 hex digits that tell base models apart, whatever host or dtype (fp16, bf16, fp32) they are loaded in.
 
     ``weights`` are the model's attention query, key and value weights by diffusers name
-    (``<block>.attn1.to_q.weight``); others are ignored.
+    (``<block>.attn1.to_q.weight``); others are ignored. Only shapes and signs count: rounding to another dtype
+    keeps every sign (also that of what becomes zero), while another training turns thousands of them.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
         if name.removesuffix(".weight").endswith(_FINGERPRINTED):
-            values = weights[name].detach().to("cpu", torch.float32).to(torch.float16).contiguous()
-            digest.update(json.dumps([name, list(values.shape)]).encode())
-            digest.update(values.view(torch.int16).numpy().tobytes())
+            signs = torch.signbit(weights[name].detach().float()).cpu().numpy()
+            digest.update(json.dumps([name, list(signs.shape)]).encode())
+            digest.update(np.packbits(signs).tobytes())
     return digest.hexdigest()[:16]
 
 

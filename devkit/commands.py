@@ -1,0 +1,28 @@
+"""The commands of dev.py: name, module with `main(argv) -> int`, one line of help."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command of dev.py."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command("devkit.demo", "edit a clip with a real ComfyUI server; the results lie in output/"),
+    "serve": Command("devkit.serve", "open ComfyUI for use by hand: the pack, a checkpoint, a sample clip"),
+    "parity": Command("devkit.parity", "compare our arithmetic with numbers of the official implementation"),
+    "test": Command("devkit.test", "run the linter and the whole test suite"),
+}
+
+
+def usage() -> str:
+    """The text shown for `dev.py --help`."""
+    lines = ["usage: python3 dev.py COMMAND [options]", "", "commands:"]
+    lines += [f"  {name:<14} {command.help}" for name, command in COMMANDS.items()]
+    lines += ["", "python3 dev.py COMMAND --help shows the options of a command."]
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""ComfyUI and the pack in this process, for work that needs no server."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from . import base as base_folder
+from .device import has_gpu
+from .paths import ROOT, SHIMS
+
+PACK = "tune_a_video_pack"
+
+
+def start(comfyui: Path, base: Path, checkpoints: Sequence[Path] = ()) -> None:
+    """Make the modules of the ComfyUI in the folder `comfyui` importable, working in the folder `base`.
+
+    Its settings are made before its modules are imported, because they read them at import. Without a GPU it
+    runs on the CPU.
+    """
+    base_folder.prepare(base, list(checkpoints))
+    sys.path.insert(0, str(SHIMS))
+    importlib.import_module("cpu_torch").install()
+    # In front of the checkout, whose folder nodes/ has the name of ComfyUI's module nodes.py.
+    sys.path.insert(0, str(comfyui))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    arguments = importlib.import_module("comfy.cli_args").args
+    arguments.cpu = not has_gpu()
+    arguments.base_directory = str(base)
+    importlib.import_module("nodes")
+    _load_package("tune_a_video_tiny_world", base / "custom_nodes" / base_folder.TINY_NODE_NAME)
+
+
+def pack(name: str) -> ModuleType:
+    """A module of the pack, `nodes.tune` say, loaded as ComfyUI loads it: under a name of its own."""
+    if PACK not in sys.modules:
+        _load_package(PACK, ROOT)
+    return importlib.import_module(f"{PACK}.{name}")
+
+
+def _load_package(name: str, folder: Path) -> None:
+    initial = folder / "__init__.py"
+    if not initial.is_file():
+        return
+    spec = importlib.util.spec_from_file_location(name, initial)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
