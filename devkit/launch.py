@@ -38,7 +38,8 @@ def set_up() -> Path:
         return Path(chosen)
     with locked(COMFYUI_HOME / "set-up.lock"):
         venv.ensure()
-        venv.install(all_requirements(comfyui.locate()))
+        # another version than the pinned one gets its differing packages later (devkit.overlay)
+        venv.install(all_requirements(comfyui.given() or comfyui.fetch()))
     return venv.python_path(VENV)
 
 

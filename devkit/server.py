@@ -157,6 +157,7 @@ class Server:
         variables = dict(os.environ)
         variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (extra, SHIMS) if p is not None)
         variables["PYTHONUNBUFFERED"] = "1"
+        variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see devkit.launch
         variables["PYTHONIOENCODING"] = "utf-8"
         if not comfyui_source.is_ours(self.comfyui):
             variables["PYTHONPYCACHEPREFIX"] = str(COMFYUI_HOME / "pycache")

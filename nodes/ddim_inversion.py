@@ -56,5 +56,7 @@ class TAVDDIMInversion(io.ComfyNode):
         frames = len(check_clip(latent, "latent"))
         check_conditioning_frames(conditioning, frames, "conditioning")
         if cfg > 1.0 and negative is None:
-            raise ValueError("The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1.")
+            raise ValueError(
+                "The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1."
+            )
         return io.NodeOutput(invert(model, conditioning, negative or conditioning, cfg, latent, steps))

@@ -22,7 +22,12 @@ class TAVInflateModel(io.ComfyNode):
                 "the first and the previous frame. Use it before Tune on One Video, or alone for editing "
                 "without tuning."
             ),
-            search_aliases=["video model", "cross-frame attention", "sparse causal attention", "text2video zero"],
+            search_aliases=[
+                "video model",
+                "cross-frame attention",
+                "sparse causal attention",
+                "text2video zero",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.x or 2.x model, with LoRAs or not."),
                 io.Combo.Input(

@@ -17,7 +17,13 @@ class TAVSample(io.ComfyNode):
             display_name="Sample Edited Video",
             category="Tune-A-Video",
             description="Draws the clip again under an edited sentence, with its motion kept.",
-            search_aliases=["video edit", "edit video", "video ksampler", "ddim video sampler", "video to video"],
+            search_aliases=[
+                "video edit",
+                "edit video",
+                "video ksampler",
+                "ddim video sampler",
+                "video to video",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The tuned model, the same one that inverted the clip."),
                 io.Conditioning.Input("positive", tooltip="The edited sentence through CLIP Text Encode."),

@@ -40,7 +40,8 @@ class TAVTune(io.ComfyNode):
                 ),
                 io.Latent.Input("latent", tooltip="The clip's frames through VAE Encode."),
                 io.Conditioning.Input(
-                    "positive", tooltip="One sentence that says what the clip shows, through CLIP Text Encode."
+                    "positive",
+                    tooltip="One sentence that says what the clip shows, through CLIP Text Encode.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -161,9 +162,11 @@ class TAVTune(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, latent, positive, filename_prefix, save_every, **settings
-    ) -> io.NodeOutput:
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return files.prefix_problem(filename_prefix) or True
+
+    @classmethod
+    def execute(cls, model, latent, positive, filename_prefix, save_every, **settings) -> io.NodeOutput:
         check_model(model)
         latents = check_clip(latent, "latent", least=2)
         context = prompt_embedding(positive, "positive")

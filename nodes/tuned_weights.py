@@ -86,6 +86,10 @@ class TAVSaveWeights(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return files.prefix_problem(filename_prefix) or True
+
+    @classmethod
     def execute(cls, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
         path = files.new_path(filename_prefix)
         weights.save(path, _DTYPES[precision])

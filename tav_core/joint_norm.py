@@ -18,4 +18,6 @@ def joint_group_norm(norm: Callable[[Tensor], Tensor], x: Tensor, frames: int) -
     rows, channels, height, width = x.shape
     clips = x.reshape(-1, frames, channels, height, width).transpose(1, 2)
     y = norm(clips.reshape(-1, channels, frames * height, width))
-    return y.reshape(-1, channels, frames, height, width).transpose(1, 2).reshape(rows, channels, height, width)
+    return (
+        y.reshape(-1, channels, frames, height, width).transpose(1, 2).reshape(rows, channels, height, width)
+    )

@@ -7,7 +7,9 @@ LearningRateSchedule = Literal["constant", "cosine", "linear"]
 LEARNING_RATE_SCHEDULES: tuple[str, ...] = get_args(LearningRateSchedule)
 
 
-def learning_rate_factor(schedule: LearningRateSchedule, step: int, steps: int, warmup_steps: int = 0) -> float:
+def learning_rate_factor(
+    schedule: LearningRateSchedule, step: int, steps: int, warmup_steps: int = 0
+) -> float:
     """Factor in 0..1 on the peak rate for ``step`` in 0..steps-1: linear warm-up, then the schedule to 0."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

@@ -16,7 +16,9 @@ def smooth(losses: Sequence[float], window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def loss_curve(losses: Sequence[float], steps: int, caption: str, size: tuple[int, int] = (512, 288)) -> Image.Image:
+def loss_curve(
+    losses: Sequence[float], steps: int, caption: str, size: tuple[int, int] = (512, 288)
+) -> Image.Image:
     """Draws raw and smoothed loss over ``steps`` with a caption line; ``losses`` are those so far, at least one."""
     width, height = size
     top, margin = 28, 12

@@ -86,7 +86,9 @@ class TunedMetadata:
         if not (version.isascii() and version.isdecimal()):
             raise WeightsError("its entry 'format_version' is malformed")
         if len(version) > 9 or int(version) > FORMAT_VERSION:
-            raise WeightsError(f"its format version {version[:20]} is newer than this program; update the pack")
+            raise WeightsError(
+                f"its format version {version[:20]} is newer than this program; update the pack"
+            )
         values = {}
         for entry in dataclasses.fields(cls):
             if entry.name in header:
@@ -113,7 +115,12 @@ class TunedWeights:
         tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors.items()}
         temporary = path.parent / f".tav-{secrets.token_hex(8)}.tmp"
         try:
+            temporary.touch()
+            mode = (
+                temporary.stat().st_mode
+            )  # of any new file here; the library would make it its writer's alone
             save_file(tensors, temporary, metadata=self.metadata.to_header())
+            temporary.chmod(mode)
             os.replace(temporary, path)
         except SafetensorError as error:  # what a full disk raises
             raise OSError(f"{path.name} could not be written: {error}") from error
@@ -147,7 +154,11 @@ def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) ->
     expected = expected_shapes(tensors, blocks)
     misfits = [
         f"{name} is {list(tensor.shape)}"
-        + (f" where the model has {list(expected[name])}" if name in expected else ", which the model has not")
+        + (
+            f" where the model has {list(expected[name])}"
+            if name in expected
+            else ", which the model has not"
+        )
         for name, tensor in tensors.items()
         if expected.get(name) != tensor.shape
     ]
@@ -157,7 +168,9 @@ def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) ->
     if misfits:
         rest = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise WeightsError(
-            "the tuned weights do not fit this model: " + "; ".join(misfits[:3]) + rest
+            "the tuned weights do not fit this model: "
+            + "; ".join(misfits[:3])
+            + rest
             + "; apply them to the kind of model they were tuned on"
         )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,31 +16,12 @@ import cpu_torch  # noqa: E402  (its folder was put on the path one line above)
 
 cpu_torch.install()
 
-from devkit import base as base_folder  # noqa: E402  (after the import hook, which has to come first)
-from devkit import comfyui as comfyui_source  # noqa: E402
+from devkit import comfyui as comfyui_source  # noqa: E402  (after the import hook, which comes first)
+from devkit import inprocess  # noqa: E402
 from devkit.client import Client  # noqa: E402
 from devkit.materials import tiny_checkpoint as make_tiny_checkpoint  # noqa: E402
 from devkit.server import Server  # noqa: E402
 from devkit.video import moving_square, write_video  # noqa: E402
-
-PACK = "tune_a_video_pack"
-
-
-class Pack:
-    """The pack, loaded as ComfyUI loads it: a package under a name of its own, with relative imports.
-
-    pack("nodes.tune") is the module nodes/tune.py; classes are the same objects for every test.
-    """
-
-    def __init__(self, root: Path) -> None:
-        spec = importlib.util.spec_from_file_location(PACK, root / "__init__.py")
-        assert spec is not None and spec.loader is not None
-        self.module = importlib.util.module_from_spec(spec)
-        sys.modules[PACK] = self.module
-        spec.loader.exec_module(self.module)
-
-    def __call__(self, name: str) -> ModuleType:
-        return importlib.import_module(f"{PACK}.{name}")
 
 
 @pytest.fixture(scope="session")
@@ -75,30 +54,16 @@ def client(server: Server) -> Client:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
-    """ComfyUI importable in this process (`import comfy.sd`, ...), on the CPU; returns its folder.
-
-    Its settings are made before its modules are imported, because they read them at import.
-    """
+    """ComfyUI importable in this process (`import comfy.sd`, ...); returns its folder."""
     folder = comfyui_source.locate()
-    base = base_folder.prepare(tmp_path_factory.mktemp("in-process"), [tiny_checkpoint])
-    # In front of the checkout, whose folder nodes/ has the name of ComfyUI's module nodes.py.
-    sys.path.insert(0, str(folder))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    arguments = importlib.import_module("comfy.cli_args").args
-    arguments.cpu = True
-    arguments.base_directory = str(base)
-    importlib.import_module("nodes")
-    tiny_node = base / "custom_nodes" / base_folder.TINY_NODE_NAME / "__init__.py"
-    if tiny_node.is_file():
-        spec = importlib.util.spec_from_file_location("tune_a_video_tiny_world", tiny_node)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+    inprocess.start(folder, tmp_path_factory.mktemp("in-process"), [tiny_checkpoint])
     return folder
 
 
 @pytest.fixture(scope="session")
-def pack(comfyui: Path) -> Pack:
-    """The pack inside the ComfyUI of this process: pack("nodes.tune") is a module of it."""
-    return Pack(ROOT)
+def pack(comfyui: Path) -> Callable[[str], ModuleType]:
+    """The pack inside the ComfyUI of this process: pack("nodes.tune") is the module nodes/tune.py.
+
+    It is loaded as ComfyUI loads it, under a name of its own; classes are the same objects for every test.
+    """
+    return inprocess.pack

@@ -50,7 +50,9 @@ class Side(Protocol):
     def modules(self, variant: str, names: list[str]) -> dict[str, tuple[nn.Module, nn.Module]]:
         """By the official code's module names: what takes a module's input, and what gives its output."""
 
-    def tuner(self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options) -> Tuner:
+    def tuner(
+        self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options
+    ) -> Tuner:
         """A tuning run that starts from the weights of a variant."""
 
     def invert(self, latents: Tensor, context: Tensor, steps: int) -> list[Tensor]:
@@ -70,7 +72,14 @@ def relative_rms(ours: Tensor, theirs: Tensor) -> float:
 
 def all_checks(reference: Reference, side: Side) -> Iterator[Check]:
     """Every check that the folder holds numbers for."""
-    for group in (check_schedule, check_forward, check_intermediates, check_training, check_inversion, check_sampling):
+    for group in (
+        check_schedule,
+        check_forward,
+        check_intermediates,
+        check_training,
+        check_inversion,
+        check_sampling,
+    ):
         yield from group(reference, side)
 
 
@@ -88,7 +97,9 @@ def check_forward(reference: Reference, side: Side) -> Iterator[Check]:
     """One pass of the network, fresh and tuned."""
     numbers = reference.tensors("forward")
     for case in sorted({key.split(".")[0] for key in numbers}):
-        x, timesteps, context = (numbers[f"{case}.{k}"] for k in ("sample", "timesteps", "encoder_hidden_states"))
+        x, timesteps, context = (
+            numbers[f"{case}.{k}"] for k in ("sample", "timesteps", "encoder_hidden_states")
+        )
         for variant in (FRESH, NEUTRAL, TUNED):
             ours = side.forward(variant, rows(x), timesteps, context, x.shape[2])
             value = relative_rms(ours, rows(numbers[f"{case}.out_{variant}"]))
@@ -149,7 +160,8 @@ def _check_run(reference: Reference, side: Side, run: str) -> Iterator[Check]:
     facts = reference.facts["train"].get(run.removeprefix("train_"), reference.facts["train"].get(run, {}))
     learned = [key.removeprefix("grad0.") for key in numbers if key.startswith("grad0.")]
     never = [
-        key.removeprefix("final.") for key in numbers
+        key.removeprefix("final.")
+        for key in numbers
         if key.startswith("final.") and key.removeprefix("final.") not in learned
     ]
     frozen = tuple(sorted({name.split(".attn")[0] for name in never}))
@@ -221,5 +233,12 @@ def check_sampling(reference: Reference, side: Side) -> Iterator[Check]:
         latents = side.sample(rows(numbers[f"{run}.start"]), prompt, uncond, guidance, steps)
         limit = GUIDED if guidance > 1 else FORWARD
         for index, expected in enumerate(numbers.get(f"{run}.per_step", [])):
-            yield Check(side.name, f"sampling.{run}.{index}", relative_rms(latents[index], rows(expected)), limit)
-        yield Check(side.name, f"sampling.{run}.final", relative_rms(latents[-1], rows(numbers[f"{run}.final"])), limit)
+            yield Check(
+                side.name, f"sampling.{run}.{index}", relative_rms(latents[index], rows(expected)), limit
+            )
+        yield Check(
+            side.name,
+            f"sampling.{run}.final",
+            relative_rms(latents[-1], rows(numbers[f"{run}.final"])),
+            limit,
+        )

@@ -75,7 +75,9 @@ class ComfySide:
                 found[name] = (unet.get_submodule(self._module_path(name)),) * 2
         return found
 
-    def tuner(self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options) -> Tuner:
+    def tuner(
+        self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options
+    ) -> Tuner:
         """See `Side.tuner`."""
         image, temporal = split(self.reference.weights(variant))
         host = pack("nodes.host.tuning_unet").TuningHost(self._model(image))
@@ -142,7 +144,8 @@ class ComfySide:
         tensors = {
             f"{name.removesuffix('.weight')}.diff": weight - base[name]
             for name, weight in image.items()
-            if name.endswith(("attn1.to_q.weight", "attn2.to_q.weight")) and not torch.equal(weight, base[name])
+            if name.endswith(("attn1.to_q.weight", "attn2.to_q.weight"))
+            and not torch.equal(weight, base[name])
         }
         weights = pack("tav_core.weights").TunedWeights(tensors | temporal)
         return pack("nodes.host.apply").apply_weights(self._model(base), weights)

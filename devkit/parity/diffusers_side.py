@@ -46,7 +46,9 @@ class DiffusersSide:
             found[name] = (module, module)
         return found
 
-    def tuner(self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options) -> Tuner:
+    def tuner(
+        self, variant: str, latents: Tensor, context: Tensor, settings: TuningSettings, **options
+    ) -> Tuner:
         """See `Side.tuner`."""
         host, layers = self._build(variant)
         return Tuner(host, latents, context, settings, temporal=layers, **options)

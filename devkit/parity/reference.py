@@ -49,7 +49,10 @@ class Reference:
     def schedule(self) -> NoiseSchedule:
         """The noise schedule that the scheduler configuration describes."""
         config = self.json("scheduler_config.json")
-        if config.get("beta_schedule", "linear") != "scaled_linear" or config.get("trained_betas") is not None:
+        if (
+            config.get("beta_schedule", "linear") != "scaled_linear"
+            or config.get("trained_betas") is not None
+        ):
             raise ValueError("scheduler_config.json: only the scaled_linear schedule is Stable Diffusion's")
         return NoiseSchedule.scaled_linear(
             config["beta_start"],

@@ -16,7 +16,6 @@ import torch
 from . import diffusion, judge, vae, variants
 from .checkpoint import Models, load_checkpoint, save_checkpoint
 from .data import pictures, scenes
-from .models import build_vae
 from .training import device, write_log
 
 STAGES = ("vae", "judge", "base", "variants")

@@ -92,7 +92,7 @@ def fit(
 def averaged_weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """Return the averaged weights of a stage's latest saved state, finished or not."""
     with safe_open(folder / f"{name}.state.safetensors", "pt") as file:
-        keys = [key for key in file.keys() if key.startswith("average.")]
+        keys = [key for key in file.keys() if key.startswith("average.")]  # noqa: SIM118
         return {key.removeprefix("average."): file.get_tensor(key) for key in keys}
 
 

@@ -8,7 +8,7 @@ from ...tav_core.queries import query_deltas
 from ...tav_core.weights import TunedWeights, check_fit, fingerprint
 from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher
 from .model import check_model
-from .names import block_paths, transformer_blocks
+from .names import block_paths, blocks_at
 
 
 def apply_weights(
@@ -21,7 +21,7 @@ def apply_weights(
     Raises WeightsError, naming the first misfits, if the weights are of another architecture.
     """
     check_model(model)
-    blocks = transformer_blocks(model.model.diffusion_model, model.model.model_config.unet_config)
+    blocks = blocks_at(model.model.diffusion_model, block_paths(model.model.model_config.unet_config))
     check_fit(weights.tensors, blocks)
     before = inflation_of(model) or Inflation()
     layers = before.layers

@@ -29,18 +29,31 @@ def load(name: str) -> TunedWeights:
     return TunedWeights.load(Path(folder_paths.get_full_path_or_raise(FOLDER, name)))
 
 
+def prefix_problem(prefix: str) -> str | None:
+    """One plain sentence if ``prefix`` would leave the folder or name nothing; None if it is fine."""
+    stem = Path(prefix.strip())
+    if (
+        stem.name
+        and not stem.is_absolute()
+        and ".." not in stem.parts
+        and not set(prefix) & set('\\:*?"<>|\0')
+    ):
+        return None
+    return (
+        f"The input 'filename_prefix' must be a name inside models/{FOLDER}, such as skiing or clips/skiing, "
+        f"not {prefix[:80]!r}."
+    )
+
+
 def new_path(prefix: str) -> Path:
     """A path for a new file: ``<prefix>_00001.safetensors`` with the first free number.
 
     ``prefix`` may hold subfolders and ComfyUI's %year% and so on. Raises ValueError if it leaves the folder.
     """
+    problem = prefix_problem(prefix)
+    if problem:
+        raise ValueError(problem)
     base = Path(folder_paths.get_folder_paths(FOLDER)[0])
-    stem = Path(prefix.strip())
-    if not stem.name or stem.is_absolute() or ".." in stem.parts or "\\" in prefix or ":" in prefix:
-        raise ValueError(
-            f"The input 'filename_prefix' must be a name inside models/{FOLDER}, such as skiing or clips/skiing, "
-            f"not {prefix[:80]!r}."
-        )
     folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))
     number = 1
     while (path := Path(folder) / f"{name}_{number:05}.safetensors").exists():

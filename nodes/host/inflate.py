@@ -1,6 +1,6 @@
 """Inflation on a MODEL: patched clones, nothing on the model itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import comfy.ldm.modules.attention as comfy_attention
@@ -14,7 +14,7 @@ from ...tav_core.overrides import Overrides
 from ...tav_core.sparse_causal import AttentionMode, sparse_causal_attention
 from ...tav_core.temporal import TemporalLayers, temporal_sizes
 from .model import check_model, compute_dtype
-from .names import block_paths, frame_norms, patch_location, transformer_blocks
+from .names import block_paths, blocks_at, frame_norms, patch_location
 
 KEY = "tune_a_video"
 
@@ -44,7 +44,9 @@ class SparseCausal:
     def __init__(self, mode: AttentionMode) -> None:
         self.mode = mode
 
-    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict) -> torch.Tensor:
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: dict
+    ) -> torch.Tensor:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             # Looked up at call time, so that the user's attention backend and overrides apply.
             return comfy_attention.optimized_attention(
@@ -63,9 +65,9 @@ class SparseCausal:
 class InflatedForward:
     """ComfyUI diffusion-model wrapper: the UNet is inflated for the length of one forward pass."""
 
-    def __init__(self, inflation: Inflation, unet_config: dict) -> None:
+    def __init__(self, inflation: Inflation, paths: Mapping[str, str]) -> None:
         self.inflation = inflation
-        self.unet_config = unet_config
+        self.paths = paths
 
     def __call__(
         self,
@@ -84,9 +86,8 @@ class InflatedForward:
         with Overrides() as overrides:
             if self.inflation.mode.norm == "joint":
                 attach_norms(overrides, frame_norms(unet), frames)
-            blocks = transformer_blocks(unet, self.unet_config)
             layers = combine([(a.root.model, a.strength) for a in self.inflation.layers])
-            attach_temporal(overrides, blocks, layers, frames)
+            attach_temporal(overrides, blocks_at(unet, self.paths), layers, frames)
             return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
@@ -100,10 +101,10 @@ def inflation_of(model: ModelPatcher) -> Inflation | None:
     return model.get_attachment(KEY)
 
 
-def attention_patches(unet_config: dict, mode: AttentionMode) -> dict[tuple[str, int], SparseCausal]:
-    """Self-attention replacements by ComfyUI's block locations."""
+def attention_patches(paths: Mapping[str, str], mode: AttentionMode) -> dict[tuple[str, int], SparseCausal]:
+    """Self-attention replacements by ComfyUI's block locations, for the blocks at ``paths``."""
     replacement = SparseCausal(mode)
-    return {patch_location(path): replacement for path in block_paths(unet_config).values()}
+    return {patch_location(path): replacement for path in paths.values()}
 
 
 def inflate(model: ModelPatcher, inflation: Inflation) -> ModelPatcher:
@@ -112,12 +113,12 @@ def inflate(model: ModelPatcher, inflation: Inflation) -> ModelPatcher:
     An inflation that ``model`` already carries is replaced. Raises ValueError for models of other kinds.
     """
     check_model(model)
-    unet_config = model.model.model_config.unet_config
+    paths = block_paths(model.model.model_config.unet_config)
     inflated = model.clone()
-    for location, patch in attention_patches(unet_config, inflation.mode.attention).items():
+    for location, patch in attention_patches(paths, inflation.mode.attention).items():
         inflated.set_model_attn1_replace(patch, *location)
     inflated.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
-    inflated.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, InflatedForward(inflation, unet_config))
+    inflated.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, InflatedForward(inflation, paths))
     inflated.set_attachments(KEY, inflation)
     inflated.set_additional_models(KEY, [attached.root.clone() for attached in inflation.layers])
     return inflated
@@ -128,8 +129,7 @@ def temporal_patcher(model: ModelPatcher, tensors: dict[str, torch.Tensor]) -> M
 
     None if there are none.
     """
-    unet_config = model.model.model_config.unet_config
-    blocks = transformer_blocks(model.model.diffusion_model, unet_config)
+    blocks = blocks_at(model.model.diffusion_model, block_paths(model.model.model_config.unet_config))
     heads = {name: block.attn1.heads for name, block in blocks.items()}
     sizes = temporal_sizes(blocks, tensors, heads)
     if not sizes:
@@ -150,8 +150,3 @@ def query_patches(model: ModelPatcher, deltas: dict[str, torch.Tensor]) -> dict[
         block, attention = name.split(".attn")
         patches[f"diffusion_model.{paths[block]}.attn{attention}.weight"] = ("diff", (delta,))
     return patches
-
-
-def active_layers(layers: Sequence[AttachedLayers]) -> tuple[AttachedLayers, ...]:
-    """Those that do anything; a strength of 0 is the untuned model exactly."""
-    return tuple(attached for attached in layers if attached.strength != 0)

@@ -18,9 +18,7 @@ SIGMA = "tune_a_video_sigma"
 STARTS = ("inverted clip", "random noise", "one noise for all frames")
 
 
-def invert(
-    model: ModelPatcher, positive: list, negative: list, cfg: float, latent: dict, steps: int
-) -> dict:
+def invert(model: ModelPatcher, positive: list, negative: list, cfg: float, latent: dict, steps: int) -> dict:
     """DDIM inversion of clean latents; the result is in ComfyUI's scale x_0 + sigma noise."""
     sigmas = inversion_sigmas(model, steps)
     # A mask would keep ComfyUI from carrying the masked part along.
@@ -46,7 +44,9 @@ def sample(
         samples = at_level(model, latent, float(sigmas[0]))
     else:
         samples = noise(model, latent["samples"], seed, float(sigmas[0]), shared=start != "random noise")
-    latent = {key: value for key, value in latent.items() if key != SIGMA} | {"samples": samples}
+    # ComfyUI would hold the masked part at its start, which here is noise.
+    latent = {key: value for key, value in latent.items() if key not in (SIGMA, "noise_mask")}
+    latent["samples"] = samples
     return run_sampler(model, ddim_sampler(eta), sigmas, positive, negative, cfg, latent, seed)
 
 

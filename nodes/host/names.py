@@ -21,9 +21,9 @@ def block_paths(unet_config: Mapping) -> dict[str, str]:
     return dict(sorted(paths.items(), key=lambda item: stages.index(item[0].split(".")[0])))
 
 
-def transformer_blocks(unet: UNetModel, unet_config: Mapping) -> dict[str, nn.Module]:
-    """The transformer blocks of ``unet`` by their diffusers names."""
-    return {name: unet.get_submodule(path) for name, path in block_paths(unet_config).items()}
+def blocks_at(unet: UNetModel, paths: Mapping[str, str]) -> dict[str, nn.Module]:
+    """The transformer blocks of ``unet`` by their diffusers names; ``paths`` are from `block_paths`."""
+    return {name: unet.get_submodule(path) for name, path in paths.items()}
 
 
 def patch_location(path: str) -> tuple[str, int]:

@@ -65,7 +65,7 @@ def run_sampler(
     latent: dict,
     seed: int = 0,
 ) -> dict:
-    """Samples from ``latent`` as it is (no noise added), with progress and previews on the running node."""
+    """Samples from ``latent`` as it is (no noise, no mask), with progress and previews on the running node."""
     samples = latent["samples"]
     callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
     result = comfy.sample.sample_custom(
@@ -77,7 +77,6 @@ def run_sampler(
         positive,
         negative,
         samples,
-        noise_mask=latent.get("noise_mask"),
         callback=callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,

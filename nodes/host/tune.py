@@ -73,9 +73,7 @@ class Recorder:
     def weights(self) -> TunedWeights:
         """What was learned so far."""
         first, last = loss_summary(self.tuner.losses)
-        metadata = replace(
-            self.metadata, steps=self.tuner.step_count, loss_first=first, loss_last=last
-        )
+        metadata = replace(self.metadata, steps=self.tuner.step_count, loss_first=first, loss_last=last)
         return TunedWeights(self.tuner.tensors(), metadata)
 
     def after(self, step: TuningStep) -> None:
@@ -90,7 +88,9 @@ class Recorder:
         try:
             self.weights().save(self.path)
         except OSError as error:
-            logging.warning("Tune on One Video: could not write %s (%s); the result is kept in memory", self.path, error)
+            logging.warning(
+                "Tune on One Video: could not write %s (%s); the result is kept in memory", self.path, error
+            )
         self.saved_at = self.tuner.step_count
 
 

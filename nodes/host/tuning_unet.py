@@ -14,7 +14,7 @@ from ...tav_core.overrides import Overrides
 from ...tav_core.sparse_causal import AttentionMode
 from .inflate import attention_patches
 from .model import check_model, compute_dtype, noise_schedule
-from .names import frame_norms, residual_blocks, transformer_blocks
+from .names import block_paths, blocks_at, frame_norms, residual_blocks
 
 PREFIX = "diffusion_model."
 
@@ -31,12 +31,14 @@ class TuningHost:
         self.schedule = noise_schedule(model)
         self.device = model.load_device
         self.dtype = compute_dtype(model)
-        self._config = model.model.model_config.unet_config
+        self._paths = block_paths(model.model.model_config.unet_config)
         self._patches: dict = {}
         self._frames = 1
         comfy.model_management.unload_all_models()
         self._patcher = ModelPatcher(
-            private_unet(model, self.dtype), load_device=model.load_device, offload_device=model.offload_device
+            private_unet(model, self.dtype),
+            load_device=model.load_device,
+            offload_device=model.offload_device,
         )
         comfy.model_management.load_models_gpu([self._patcher], force_full_load=True)
         self.unet = self._patcher.model
@@ -44,7 +46,7 @@ class TuningHost:
 
     def transformer_blocks(self) -> Mapping[str, nn.Module]:
         """See `Host.transformer_blocks`."""
-        return transformer_blocks(self.unet, self._config)
+        return blocks_at(self.unet, self._paths)
 
     def residual_blocks(self) -> Sequence[nn.Module]:
         """See `Host.residual_blocks`."""
@@ -56,7 +58,7 @@ class TuningHost:
 
     def attach_attention(self, overrides: Overrides, frames: int, mode: AttentionMode) -> None:
         """See `Host.attach_attention`."""
-        overrides.set(self, "_patches", attention_patches(self._config, mode))
+        overrides.set(self, "_patches", attention_patches(self._paths, mode))
         overrides.set(self, "_frames", frames)
 
     def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:

@@ -160,6 +160,7 @@ def test_a_link_is_replaced_and_its_source_stays(tmp_path, monkeypatch, allowed)
 
 def test_the_pack_loads_in_this_process_as_comfyui_loads_it(pack):
     import folder_paths
+
     import nodes  # ComfyUI's own: the pack's folder of the same name must not hide it
 
     schema = pack("nodes.tune").TAVTune.define_schema()

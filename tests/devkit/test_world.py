@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-pytest.importorskip("cv2")
+diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
+cv2 = pytest.importorskip("cv2")
 
 from safetensors.torch import load_file  # noqa: E402
 
@@ -128,10 +128,9 @@ def test_a_clip_moves_its_sprite_over_a_fixed_background(trajectory):
     assert clip.frames.shape == (6, SIDE, SIDE, 3)
     assert clip.centres.shape == (6, 1, 2)
     np.testing.assert_allclose(clip.centres[0, 0], (34, 90), atol=1e-4)
-    outside = ~clip.masks.any(axis=(0, 1))
-    outside[:, :] &= (clip.frames == clip.frames[:1]).all(axis=(0, 3)) | ~outside
-    assert outside.mean() > 0.3
-    np.testing.assert_array_equal(clip.frames[:, :4, -4:], clip.frames[:1, :4, -4:].repeat(6, 0))
+    still = (clip.frames == clip.frames[:1]).all(axis=(0, 3))
+    reached = cv2.dilate(clip.masks.any(axis=(0, 1)).astype(np.uint8), np.ones((5, 5))) > 0
+    assert still[~reached].all()
 
 
 def test_the_demo_clip_stays_inside():
@@ -141,8 +140,6 @@ def test_the_demo_clip_stays_inside():
 
 
 def test_a_clip_becomes_a_video(tmp_path):
-    import cv2
-
     clip = clips.render_clip(clips.crossing("cat", "dog", "beach", frames=4))
     path = tmp_path / "clip.mp4"
     clips.write_mp4(clip.frames, path, scale=2)
@@ -181,9 +178,6 @@ def test_a_lacking_key_is_named(random_file):
 
 
 def test_the_diffusers_folder_has_the_same_weights(random_file, tmp_path):
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
     tokenizer = tmp_path / "tokenizer-files"
     tokenizer.mkdir()
     (tokenizer / "vocab.json").write_text("{}")
@@ -192,9 +186,9 @@ def test_the_diffusers_folder_has_the_same_weights(random_file, tmp_path):
     checkpoint.to_diffusers(random_file, out, tokenizer)
     models = checkpoint.load_checkpoint(random_file)
     for folder, kind, expected in (
-        ("unet", UNet2DConditionModel, models.unet),
-        ("text_encoder", CLIPTextModel, models.text_encoder),
-        ("vae", AutoencoderTiny, models.vae),
+        ("unet", diffusers.UNet2DConditionModel, models.unet),
+        ("text_encoder", transformers.CLIPTextModel, models.text_encoder),
+        ("vae", diffusers.AutoencoderTiny, models.vae),
     ):
         loaded = kind.from_pretrained(out / folder).state_dict()
         for key, value in expected.state_dict().items():

@@ -24,7 +24,13 @@ def base(frames: int = 3, size: int = 64) -> dict:
         "edit": node("CLIPTextEncode", clip=link("ckpt", 1), text="a cat on the beach, pixel art style"),
         "clip": node(
             "TAVLoadVideo",
-            video="square.mp4", start_frame=0, frame_step=1, frame_count=frames, width=size, height=size, fit="crop",
+            video="square.mp4",
+            start_frame=0,
+            frame_step=1,
+            frame_count=frames,
+            width=size,
+            height=size,
+            fit="crop",
         ),
         "latent": node("VAEEncode", pixels=link("clip"), vae=link("ckpt", 2)),
     }
@@ -59,7 +65,13 @@ def tune(model: list, **changes) -> dict:
 
 def invert(model: list, steps: int = 4, **changes) -> dict:
     """TAVDDIMInversion of the clip of `base`."""
-    inputs = {"model": model, "conditioning": link("empty"), "latent": link("latent"), "steps": steps, "cfg": 1.0}
+    inputs = {
+        "model": model,
+        "conditioning": link("empty"),
+        "latent": link("latent"),
+        "steps": steps,
+        "cfg": 1.0,
+    }
     return node("TAVDDIMInversion", **(inputs | changes))
 
 

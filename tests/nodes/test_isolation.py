@@ -124,7 +124,10 @@ def test_an_interrupted_tuning_keeps_its_weights(laboratory: Laboratory) -> None
         "weights": node("TAVLoadWeights", file=f"{prefix}_00001.safetensors"),
         "model": node(
             "TAVApplyWeights",
-            model=link("ckpt"), weights=link("weights"), query_strength=1.0, temporal_strength=1.0,
+            model=link("ckpt"),
+            weights=link("weights"),
+            query_strength=1.0,
+            temporal_strength=1.0,
         ),
         "noise": invert(link("model")),
     }

@@ -16,7 +16,7 @@ from tav_core.schedule import NoiseSchedule
 MakeUNet = Callable[..., UNet2DConditionModel]
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Tensors this small are slower on several threads."""
     threads = torch.get_num_threads()

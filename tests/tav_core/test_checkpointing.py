@@ -21,7 +21,7 @@ class Block(nn.Module):
         if options is not None:
             options["index"] = options.get("index", 0) + 1
             scale = scale * options["index"]
-        return self.layers(x) * scale
+        return self.layers(x * scale)
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_every_metadata_survives_its_header(metadata):
 
 
 KEYS = [*(field.name for field in dataclasses.fields(TunedMetadata)), "format_version", "other"]
-ODD_VALUES = ["9" * 5000, "nan", "inf", "1e999", "1", "²", "١", "-1", "", " 7 ", "1_0"]
+ODD_VALUES = ["9" * 5000, "nan", "inf", "1e999", "1", "²", "-1", "", " 7 ", "1_0"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -442,7 +442,8 @@ def test_another_architecture_is_refused_in_a_short_sentence(blocks, make_unet):
 
 
 def attention_weights(unet):
-    return {name: tensor for name, tensor in unet.state_dict().items() if ".attn" in name and "to_out" not in name}
+    state = unet.state_dict()
+    return {name: state[name] for name in state if ".attn" in name and "to_out" not in name}
 
 
 @pytest.mark.parametrize("dtypes", [["float16"], ["bfloat16"], ["float16", "bfloat16", "float32"]], ids=str)

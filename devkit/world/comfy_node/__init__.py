@@ -7,6 +7,7 @@ that CheckpointLoaderSimple and everything behind it work on such a checkpoint.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import comfy.sd1_clip
 import comfy.supported_models
@@ -62,12 +63,12 @@ class TinySD1ClipModel(comfy.sd1_clip.SD1ClipModel):
 class TinySD15(comfy.supported_models.SD15):
     """SD 1.5 in small; recognised by its context width and first channels."""
 
-    unet_config = {
+    unet_config: ClassVar[dict] = {
         **comfy.supported_models.SD15.unet_config,
         "context_dim": _CONTEXT,
         "model_channels": 64,
     }
-    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
+    unet_extra_config: ClassVar[dict] = {"num_heads": 2, "num_head_channels": -1}
 
     def clip_target(self, state_dict=None):
         """Return the tokenizer and text encoder classes."""
