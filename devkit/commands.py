@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": Command("devkit.demo", "edit a clip with a real ComfyUI server; the results lie in output/"),
     "serve": Command("devkit.serve", "open ComfyUI for use by hand: the pack, a checkpoint, a sample clip"),
     "parity": Command("devkit.parity", "compare our arithmetic with numbers of the official implementation"),
+    "test-versions": Command("devkit.versions", "run the pack in every supported ComfyUI version"),
+    "bench": Command("devkit.bench", "measure how well edits work (bench edits)"),
     "test": Command("devkit.test", "run the linter and the whole test suite"),
 }
 

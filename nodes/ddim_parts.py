@@ -6,6 +6,9 @@ from .host.model import check_model
 from .host.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 
 DIRECTIONS = ("sampling", "inversion")
+STOCHASTIC_INVERSION = (
+    "The input 'eta' must be 0 for inversion: a stochastic sampler cannot be run backwards."
+)
 
 
 class TAVDDIMSampler(io.ComfyNode):
@@ -40,12 +43,12 @@ class TAVDDIMSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, direction, eta) -> bool | str:
-        if direction == "inversion" and eta:
-            return "The input 'eta' must be 0 for inversion: a stochastic sampler cannot be run backwards."
-        return True
+        return STOCHASTIC_INVERSION if direction == "inversion" and eta else True
 
     @classmethod
     def execute(cls, direction, eta) -> io.NodeOutput:
+        if direction == "inversion" and eta:  # values that came over connections
+            raise ValueError(STOCHASTIC_INVERSION)
         return io.NodeOutput(inversion_sampler() if direction == "inversion" else ddim_sampler(eta))
 
 

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..tav_core.inflation import InflationMode
 from ..tav_core.joint_norm import NORM_MODES
 from ..tav_core.sparse_causal import ATTENTION_MODES
-from .host.inflate import Inflation, inflate
+from .host.inflate import Inflation, inflate, inflation_of
 
 
 class TAVInflateModel(io.ComfyNode):
@@ -54,4 +54,6 @@ class TAVInflateModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, attention, norm) -> io.NodeOutput:
-        return io.NodeOutput(inflate(model, Inflation(InflationMode(attention, norm))))
+        # Tuned weights that the model already carries stay; they only learn to live with another mode.
+        before = inflation_of(model) or Inflation()
+        return io.NodeOutput(inflate(model, Inflation(InflationMode(attention, norm), before.layers)))

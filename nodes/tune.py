@@ -1,6 +1,6 @@
 """Tune on One Video."""
 
-from pathlib import Path
+import json
 
 from comfy_api.latest import io
 
@@ -10,7 +10,7 @@ from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSetting
 from ..tav_core.weights import TunedMetadata
 from .host import files
 from .host.apply import apply_weights, base_fingerprint
-from .host.checks import check_clip, prompt_embedding
+from .host.checks import check_clip, check_conditioning_frames, prompt_embedding
 from .host.graph import upstream_value
 from .host.inflate import inflation_of
 from .host.model import check_model
@@ -152,6 +152,16 @@ class TAVTune(io.ComfyNode):
                     tooltip="Noise draws per step: steadier and as many times slower.",
                     advanced=True,
                 ),
+                io.Boolean.Input(
+                    "resume",
+                    default=True,
+                    optional=True,
+                    tooltip=(
+                        "With the same inputs, goes on where a stopped run left off, and takes the file of a "
+                        "finished one instead of tuning again. Off always tunes from the start."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The tuned, inflated model."),
@@ -166,10 +176,13 @@ class TAVTune(io.ComfyNode):
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod
-    def execute(cls, model, latent, positive, filename_prefix, save_every, **settings) -> io.NodeOutput:
+    def execute(
+        cls, model, latent, positive, filename_prefix, save_every, resume=True, **settings
+    ) -> io.NodeOutput:
         check_model(model)
         latents = check_clip(latent, "latent", least=2)
         context = prompt_embedding(positive, "positive")
+        check_conditioning_frames(positive[:1], len(latents), "positive")
         inflation = inflation_of(model)
         mode = inflation.mode if inflation else InflationMode()
         settings = TuningSettings(**settings)
@@ -186,8 +199,8 @@ class TAVTune(io.ComfyNode):
             norm=mode.norm,
             seed=settings.seed,
         )
-        path: Path = files.new_path(filename_prefix)
-        weights, losses = tune(model, latents, context, settings, mode, metadata, path, save_every)
+        weights = tune(model, latents, context, settings, mode, metadata, filename_prefix, save_every, resume)
+        losses = json.loads(weights.metadata.losses)
         return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})
 
     @classmethod

@@ -120,7 +120,7 @@ class TAVLoadWeights(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
-        if file not in files.names():
+        if file is not None and file not in files.names():  # None comes over a connection
             return f"There is no tuned-weights file named {file!r} in models/{files.FOLDER}; tune or copy one there."
         return True
 

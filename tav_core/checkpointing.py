@@ -21,7 +21,14 @@ def attach_checkpointing(overrides: Overrides, modules: Iterable[nn.Module]) -> 
 
 
 def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    # Hosts pass dictionaries that they change as the network runs; the recomputation must see them as they were.
-    args = tuple(dict(a) if isinstance(a, dict) else a for a in args)
-    kwargs = {k: dict(a) if isinstance(a, dict) else a for k, a in kwargs.items()}
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+    # Hosts pass dictionaries that they, and the blocks, change as the network runs; both computations must see them
+    # as they were.
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return forward(*_copied(args), **dict(zip(kwargs, _copied(kwargs.values()), strict=True)))
+
+    args, kwargs = _copied(args), dict(zip(kwargs, _copied(kwargs.values()), strict=True))
+    return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+
+def _copied(values: Iterable[Any]) -> list[Any]:
+    return [dict(value) if isinstance(value, dict) else value for value in values]

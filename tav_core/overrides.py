@@ -13,7 +13,7 @@ class Overrides:
     """Instance-level replacements on foreign objects that are undone together, newest first.
 
     What an instance had of its own before (another tool's override, say) comes back; what it had from its class
-    shows through again. Works as a context manager.
+    shows through again. Several on one object are detached newest first. Works as a context manager.
     """
 
     def __init__(self) -> None:

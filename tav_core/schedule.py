@@ -9,7 +9,7 @@ from torch import Tensor
 PredictionType = Literal["epsilon", "v_prediction"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """Cumulative signal levels of a discrete diffusion process and what its network predicts.
 

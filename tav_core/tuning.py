@@ -1,5 +1,6 @@
 """One-shot tuning on one clip (Tune-A-Video, section 3.3; hyper-parameters of the official configs)."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class TuningSettings:
         ):
             if value not in known:
                 raise ValueError(f"unknown setting {value!r}; choose one of {', '.join(known)}")
+        if min(self.steps, self.accumulation) < 1 or self.query_rank < 0:
+            raise ValueError("steps and accumulation must be at least 1, and query_rank at least 0")
 
 
 @dataclass(frozen=True)
@@ -101,18 +104,18 @@ class Tuner:
         self.context = context.detach().to(host.device)
         self.step_count = 0
         self.losses: list[float] = []
-        self._generator = torch.Generator().manual_seed(settings.seed)
         self._draw = draw or self._seeded_draw
         self._overrides = Overrides()
 
         blocks = host.transformer_blocks()
-        self.temporal = temporal
         self.queries: TunableQueries | None = None
-        if self.temporal is None:
-            sizes = {n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items()}
-            self.temporal = TemporalLayers(sizes)
-            self.temporal.reset(settings.seed)
-        self.temporal.to(host.device)
+        if temporal is None:
+            # Fresh layers that do not learn would do nothing, at a cost.
+            learns = settings.trainable != "queries"
+            sizes = {n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items() if learns}
+            temporal = TemporalLayers(sizes)
+            temporal.reset(settings.seed)
+        self.temporal = temporal.to(host.device)
         learning = {name: block for name, block in blocks.items() if name not in frozen}
         if settings.trainable != "temporal":
             projections = query_projections(learning)
@@ -145,6 +148,8 @@ class Tuner:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        # A step that was interrupted halfway leaves gradients behind.
+        self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for i in range(settings.accumulation):
             loss += self._accumulate(self.step_count * settings.accumulation + i)
@@ -172,10 +177,43 @@ class Tuner:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was learned so far, by the names of the tuned-weights file, float32 on the CPU."""
-        tensors = {} if self.queries is None else self.queries.tensors()
-        if self.settings.trainable != "queries":
-            tensors |= self.temporal.tensors()
-        return tensors
+        queries = {} if self.queries is None else self.queries.tensors()
+        return queries | self.temporal.tensors()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a stopped run needs to go on bit for bit, as copies on the CPU; see `restore`."""
+        state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        if self._scaler.is_enabled():
+            saved = self._scaler.state_dict()
+            state["scaler"] = torch.tensor([saved["scale"], saved["_growth_tracker"]], dtype=torch.float64)
+        for name, parameter in self.parameters.items():
+            state[f"parameter.{name}"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"optimizer.{key}.{name}"] = value
+        return {name: tensor.cpu().clone() for name, tensor in state.items()}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where `state` was taken, in a tuner made with the same arguments.
+
+        Raises KeyError or RuntimeError if it was made with others.
+        """
+        for name, parameter in self.parameters.items():
+            parameter.copy_(state[f"parameter.{name}"])
+            self.optimizer.state.pop(parameter, None)
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if f"optimizer.{key}.{name}" in state:
+                    # AdamW keeps its step count on the CPU.
+                    device = "cpu" if key == "step" else parameter.device
+                    kept = self.optimizer.state[parameter]
+                    kept[key] = state[f"optimizer.{key}.{name}"].to(device, copy=True)
+        if self._scaler.is_enabled():
+            scale, tracker = state["scaler"].tolist()
+            self._scaler.load_state_dict(
+                self._scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)}
+            )
+        self.losses = state["losses"].tolist()
+        self.step_count = len(self.losses)
 
     def _attach(self) -> None:
         layers = {name: self.temporal[name] for name in self.temporal.names}
@@ -212,8 +250,11 @@ class Tuner:
         return value
 
     def _seeded_draw(self, index: int) -> tuple[int, Tensor]:
-        timestep = int(torch.randint(self.host.schedule.timesteps, (), generator=self._generator))
-        return timestep, torch.randn(self.latents.shape, generator=self._generator)
+        # A draw depends on its index alone: a run that was stopped in the middle of a step goes on as if it had not.
+        digest = hashlib.sha256(f"{self.settings.seed}:{index}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        timestep = int(torch.randint(self.host.schedule.timesteps, (), generator=generator))
+        return timestep, torch.randn(self.latents.shape, generator=generator)
 
     def _trainable_parameters(self, learning: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
         parameters = {} if self.queries is None else dict(self.queries.parameters)

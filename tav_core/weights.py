@@ -12,19 +12,18 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import __version__
+from .atomic_file import save_tensors
 from .inflation import InflationMode
 
 FORMAT = "tune-a-video"
@@ -42,7 +41,7 @@ class TunedMetadata:
 
     base_fingerprint: `fingerprint` of the model it was tuned on. width, height: pixels. frame_step: every how
     many-th frame of the source was used. learning_rate: the peak. loss_first, loss_last: means over the first and
-    last tenth of the steps.
+    last tenth of the steps; losses: all of them, as a JSON list. run: `tav_core.unfinished.run_fingerprint`.
     """
 
     base_fingerprint: str = ""
@@ -60,6 +59,8 @@ class TunedMetadata:
     seed: int = 0
     loss_first: float = 0.0
     loss_last: float = 0.0
+    losses: str = ""
+    run: str = ""
     program_version: str = __version__
 
     @property
@@ -111,67 +112,61 @@ class TunedWeights:
 
     def save(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors.items()}
-        temporary = path.parent / f".tav-{secrets.token_hex(8)}.tmp"
-        try:
-            temporary.touch()
-            mode = (
-                temporary.stat().st_mode
-            )  # of any new file here; the library would make it its writer's alone
-            save_file(tensors, temporary, metadata=self.metadata.to_header())
-            temporary.chmod(mode)
-            os.replace(temporary, path)
-        except SafetensorError as error:  # what a full disk raises
-            raise OSError(f"{path.name} could not be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        tensors = {name: tensor.to(dtype) for name, tensor in self.tensors.items()}
+        save_tensors(path, tensors, self.metadata.to_header())
 
     @classmethod
     def load(cls, path: Path) -> "TunedWeights":
         """Reads a file. Raises WeightsError with one plain sentence if it is not a sound tuned-weights file."""
-        if not path.is_file():
-            raise WeightsError(f"{path.name}: there is no such file")
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as file:
-                metadata = TunedMetadata.from_header(file.metadata() or {})
-                # Copies, because a file that is still mapped into memory cannot be replaced on Windows.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{path.name}: the file is damaged or not a safetensors file; copy or tune it again"
-            ) from error
-        except WeightsError as error:
-            raise WeightsError(f"{path.name}: {error}") from error
+        with _opened(path) as file:
+            metadata = TunedMetadata.from_header(file.metadata() or {})
+            # Copies, because a file that is still mapped into memory cannot be replaced on Windows.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         for name, tensor in tensors.items():
             if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
                 raise WeightsError(f"{path.name}: {name} holds values that are not finite numbers")
         return cls(tensors, metadata)
 
+    @staticmethod
+    def peek(path: Path) -> tuple[TunedMetadata, set[str]]:
+        """Reads only how a file came about and its tensors' dtypes ("F32", "F16"). Raises WeightsError as `load`."""
+        with _opened(path) as file:
+            metadata = TunedMetadata.from_header(file.metadata() or {})
+            return metadata, {file.get_slice(name).get_dtype() for name in file.keys()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """An open safetensors file; whatever goes wrong with it becomes a WeightsError that names it."""
+    if not path.is_file():
+        raise WeightsError(f"{path.name}: there is no such file")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path.name}: the file is damaged or not a safetensors file; copy or tune it again"
+        ) from error
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error}") from error
+
 
 def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) -> None:
     """Raises WeightsError, naming the first misfits, unless every tensor fits the model's transformer blocks."""
     expected = expected_shapes(tensors, blocks)
-    misfits = [
-        f"{name} is {list(tensor.shape)}"
-        + (
-            f" where the model has {list(expected[name])}"
-            if name in expected
-            else ", which the model has not"
-        )
-        for name, tensor in tensors.items()
-        if expected.get(name) != tensor.shape
-    ]
-    for name in expected:
-        if name not in tensors:
-            misfits.append(f"{name} is missing")
+    misfits = [f"{name} is missing" for name in expected if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in expected:
+            misfits.append(f"{name} is {list(tensor.shape)}, which the model has not")
+        elif expected[name] != tensor.shape:
+            misfits.append(f"{name} is {list(tensor.shape)} where the model has {list(expected[name])}")
+        elif name.endswith(".diff") and name.replace(".diff", ".lora_up.weight") in tensors:
+            misfits.append(f"{name} stands beside a low-rank difference of the same layer")
     if misfits:
         rest = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise WeightsError(
-            "the tuned weights do not fit this model: "
-            + "; ".join(misfits[:3])
-            + rest
-            + "; apply them to the kind of model they were tuned on"
+            f"the tuned weights do not fit this model: {'; '.join(misfits[:3])}{rest}; "
+            "apply them to the kind of model they were tuned on"
         )
 
 

@@ -1,5 +1,7 @@
 """Where tuned weights live: ``models/tune_a_video``, safetensors only, never outside of it."""
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import folder_paths
@@ -29,8 +31,13 @@ def load(name: str) -> TunedWeights:
     return TunedWeights.load(Path(folder_paths.get_full_path_or_raise(FOLDER, name)))
 
 
-def prefix_problem(prefix: str) -> str | None:
-    """One plain sentence if ``prefix`` would leave the folder or name nothing; None if it is fine."""
+def prefix_problem(prefix: str | None) -> str | None:
+    """One plain sentence if ``prefix`` would leave the folder or name nothing; None if it is fine.
+
+    A prefix of None comes over a connection; it is looked at when it is known.
+    """
+    if prefix is None:
+        return None
     stem = Path(prefix.strip())
     if (
         stem.name
@@ -61,9 +68,43 @@ def new_path(prefix: str) -> Path:
     return path
 
 
-def stamp(name: str) -> str:
-    """Changes when the file does, so that ComfyUI reads it again."""
-    path = folder_paths.get_full_path(FOLDER, name)
+def unfinished_path(run: str) -> Path:
+    """Where the state of the unfinished run ``run`` is kept; ComfyUI does not list it."""
+    return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "unfinished" / f"{run}.state"
+
+
+def find_run(run: str, steps: int) -> Path | None:
+    """The file, in full precision, that the run with this fingerprint wrote after ``steps`` steps, if there is one."""
+    for name in names():
+        path = Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+        try:
+            metadata, dtypes = TunedWeights.peek(path)
+        except WeightsError:
+            continue
+        if metadata.run == run and metadata.steps == steps and dtypes == {"F32"}:
+            return path
+    return None
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError with one plain sentence unless a file of ``size`` bytes can be written to ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OSError(
+            f"The folder {folder} cannot be written ({error.strerror}); give ComfyUI the right to."
+        ) from error
+    if free < size:
+        raise OSError(
+            f"The disk with {folder} has {free / 1e6:.0f} MB left and tuning may need {size / 1e6:.0f} MB; make room."
+        )
+
+
+def stamp(name: str | None) -> str:
+    """Changes when the file does, so that ComfyUI reads it again. A name of None comes over a connection."""
+    path = folder_paths.get_full_path(FOLDER, name) if name is not None else None
     if path is None:
         return ""
     status = Path(path).stat()

@@ -60,7 +60,8 @@ def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
     level = latent.get(SIGMA)
     if level is None:
         spread = float(model.model.process_latent_in(samples).std())
-        if spread < 2.0:
+        # Noise is about as wide as its level, clean latents about 1 wide; the lower the level, the less is told apart.
+        if spread < min(2.0, sigma / 3):
             raise ValueError(
                 "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
                 "or set 'start' to random noise."

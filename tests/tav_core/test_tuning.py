@@ -149,8 +149,33 @@ def test_only_the_trainable_set_changes(host, clip, context, trainable, rank):
     assert len(deltas) == (0 if trainable == "temporal" else 2 * len(layers.names))
     assert all(delta.abs().max() > 0 for delta in deltas.values())
     saved = {part for name in tuner.tensors() for part in TRAINED["queries + temporal"] if part in name}
-    assert saved == set(TRAINED[trainable])
+    assert saved == {*TRAINED[trainable], "attn_temp"}, "given layers act, learned or not, so they are saved"
     assert any("lora" in name for name in tuner.parameters) == (rank > 0 and trainable != "temporal")
+
+
+def test_queries_alone_need_no_temporal_layers(host, clip, context):
+    tuner, _, _ = tune(host, clip, context, 1, trainable="queries")
+    assert tuner.temporal.names == ()
+    assert all(".to_q." in name and "attn_temp" not in name for name in tuner.tensors())
+
+
+def test_a_restored_run_goes_on_bit_for_bit(host, clip, context):
+    settings = TuningSettings(steps=6, learning_rate=1e-3, gradient_checkpointing="none", seed=3)
+    with Tuner(host, clip, context, settings) as whole:
+        for _ in range(6):
+            whole.step()
+    with Tuner(host, clip, context, settings) as stopped:
+        for _ in range(2):
+            stopped.step()
+        state_after_two = stopped.state()
+        stopped.step()  # what comes after the state was taken does not count
+    with Tuner(host, clip, context, settings) as resumed:
+        resumed.restore(state_after_two)
+        assert resumed.step_count == 2
+        for _ in range(4):
+            resumed.step()
+    assert resumed.losses == whole.losses
+    assert equal(resumed.tensors(), whole.tensors())
 
 
 def test_frozen_blocks_do_not_learn(host, clip, context):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tav_core import weights as weights_module
+from tav_core import atomic_file
 from tav_core.diffusers_host import DiffusersHost
 from tav_core.inflation import InflationMode
 from tav_core.schedule import NoiseSchedule
@@ -299,7 +299,7 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(file, monkeypatch,
         raise error
 
     if place == "while writing":
-        monkeypatch.setattr(weights_module, "save_file", fail)
+        monkeypatch.setattr(atomic_file, "save_file", fail)
     else:
         monkeypatch.setattr(os, "replace", fail)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError

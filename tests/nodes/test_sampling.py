@@ -1,0 +1,222 @@
+"""DDIM Inversion and Sample Edited Video, alone, against core's samplers, and as SAMPLER and SIGMAS."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from torch import Tensor
+from workbench import Workbench, distance
+
+CUSTOM = "comfy_extras.nodes_custom_sampler"
+
+
+@pytest.fixture(scope="module")
+def bench(pack, tiny_checkpoint) -> Workbench:
+    return Workbench(pack, tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def model(bench: Workbench):
+    """Tuned weights that do something, but little: a real tuning's are as mild."""
+    return bench.apply(bench.weights(scale=0.02), 1.0, 0.1)
+
+
+@pytest.fixture(scope="module")
+def inverted(bench: Workbench, model) -> dict:
+    return bench.invert(model, steps=4)
+
+
+@pytest.fixture(scope="module")
+def sampled(bench: Workbench, model, inverted: dict) -> Tensor:
+    return bench.sample(model, inverted, steps=4)
+
+
+def advanced(bench: Workbench, guider, direction: str, model, latent: dict, steps: int) -> dict:
+    """Core's SamplerCustomAdvanced with our SAMPLER and SIGMAS."""
+    output, _ = bench.run(
+        bench.core(CUSTOM, "SamplerCustomAdvanced"),
+        noise=bench.run(bench.core(CUSTOM, "DisableNoise")),
+        guider=guider,
+        sampler=bench.run("TAVDDIMSampler", direction=direction, eta=0.0),
+        sigmas=bench.run("TAVDDIMSigmas", model=model, steps=steps, direction=direction),
+        latent_image=latent,
+    )
+    return output
+
+
+def test_core_s_custom_sampler_does_the_same_bit_for_bit(
+    bench: Workbench, model, inverted: dict, sampled: Tensor
+) -> None:
+    basic = bench.run(bench.core(CUSTOM, "BasicGuider"), model=model, conditioning=bench.empty)
+    noise = advanced(bench, basic, "inversion", model, bench.latent, 4)
+    assert torch.equal(noise["samples"], inverted["samples"])
+    guided = bench.run(
+        bench.core(CUSTOM, "CFGGuider"), model=model, positive=bench.edit, negative=bench.empty, cfg=4.0
+    )
+    assert torch.equal(advanced(bench, guided, "sampling", model, noise, 4)["samples"], sampled)
+    # From a latent that core's node made, which does not say how noisy it is.
+    assert torch.equal(bench.sample(model, {"samples": noise["samples"]}, steps=4), sampled)
+
+
+def test_the_same_prompt_unguided_gives_the_clip_back(bench: Workbench, model) -> None:
+    noise = bench.invert(model, steps=20, conditioning=bench.source)
+    again = bench.sample(model, noise, steps=20, positive=bench.source, cfg=1.0)
+    assert distance(again, bench.latent["samples"]) < 0.15
+    edited = bench.sample(model, noise, steps=20)
+    assert distance(edited, bench.latent["samples"]) > 2 * distance(again, bench.latent["samples"])
+
+
+def test_core_s_ksampler_advanced_starts_from_inverted_noise(
+    bench: Workbench, model, inverted: dict, sampled: Tensor
+) -> None:
+    ours = sampled
+    core = bench.run(
+        bench.core("nodes", "KSamplerAdvanced"),
+        model=model,
+        add_noise="disable",
+        noise_seed=0,
+        steps=4,
+        cfg=4.0,
+        sampler_name="ddim",
+        scheduler="ddim_uniform",
+        positive=bench.edit,
+        negative=bench.empty,
+        latent_image=inverted,
+        start_at_step=0,
+        end_at_step=10_000,
+        return_with_leftover_noise="disable",
+    )["samples"]
+    assert distance(core, ours) < 0.01
+
+
+def test_sampling_with_other_steps_shows_the_network_the_same_noise(bench: Workbench, model) -> None:
+    """The network sees x / sqrt(1 + sigma^2); that stays, though 4 steps start at another sigma than 10."""
+    noise = bench.invert(model, steps=10)
+    seen = []
+
+    def watch(apply_model, about: dict) -> Tensor:
+        x, sigma = about["input"], about["timestep"]
+        seen.append((x / (1 + sigma[:, None, None, None] ** 2).sqrt()).cpu())
+        return apply_model(x, sigma, **about["c"])
+
+    watched = model.clone()
+    watched.set_model_unet_function_wrapper(watch)
+    bench.sample(watched, noise, steps=4, cfg=1.0)
+    level = model.get_model_object("model_sampling").sigmas[901].cpu()
+    expected = model.model.process_latent_in(noise["samples"]) / (1 + level**2).sqrt()
+    assert distance(seen[0], expected) < 1e-5
+    assert len(seen) == 4
+
+
+def test_inversion_carries_the_clip_to_the_noise_level_of_its_last_timestep(bench: Workbench, model) -> None:
+    for steps, last in ((4, 751), (30, 958), (1000, 999)):
+        sigmas = bench.run("TAVDDIMSigmas", model=model, steps=steps, direction="inversion")
+        assert len(sigmas) == steps + 1
+        assert float(sigmas[-1]) == float(model.get_model_object("model_sampling").sigmas[last])
+        down = bench.run("TAVDDIMSigmas", model=model, steps=steps, direction="sampling")
+        assert torch.equal(down, sigmas.flip(0))
+
+
+@pytest.mark.parametrize("node", ["TAVDDIMInversion", "TAVSample"])
+def test_every_step_reports_latents_for_previews(
+    bench: Workbench, model, inverted: dict, monkeypatch, node
+) -> None:
+    previews = importlib.import_module("latent_preview")
+    seen = []
+
+    def prepare(patcher, steps: int, x0_output=None):
+        return lambda step, x0, x, total: seen.append(
+            (step, total, tuple(x0.shape), bool(x0.isfinite().all()))
+        )
+
+    monkeypatch.setattr(previews, "prepare_callback", prepare)
+    bench.invert(model, steps=4) if node == "TAVDDIMInversion" else bench.sample(model, inverted, steps=4)
+    assert seen == [(step, 4, (3, 4, 8, 8), True) for step in range(4)]
+
+
+@pytest.mark.parametrize("node", ["TAVDDIMInversion", "TAVSample"])
+def test_stop_works_in_the_middle_and_leaves_no_trace(
+    bench: Workbench, model, inverted: dict, sampled: Tensor, monkeypatch, node: str
+) -> None:
+    management, previews = (importlib.import_module(n) for n in ("comfy.model_management", "latent_preview"))
+    steps = []
+
+    def prepare(*rest):
+        def callback(step, *more) -> None:
+            steps.append(step)
+            if step == 1:
+                management.interrupt_current_processing(True)
+
+        return callback
+
+    with monkeypatch.context() as patched:
+        patched.setattr(previews, "prepare_callback", prepare)
+        with pytest.raises(management.InterruptProcessingException):
+            bench.invert(model, steps=4) if node == "TAVDDIMInversion" else bench.sample(
+                model, inverted, steps=4
+            )
+    assert steps == [0, 1]
+    assert torch.equal(bench.invert(model, steps=4)["samples"], inverted["samples"])
+    assert torch.equal(bench.sample(model, inverted, steps=4), sampled)
+
+
+@pytest.mark.parametrize("start", ["random noise", "one noise for all frames"])
+def test_noise_starts_are_seeded(bench: Workbench, model, start: str) -> None:
+    first, again, other = (bench.sample(model, bench.latent, start=start, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_noise_has_the_level_of_the_first_step_and_may_be_shared(bench: Workbench) -> None:
+    make = bench.pack("nodes.host.inverted").noise
+    like = torch.zeros(4, 4, 32, 32)
+    for shared in (False, True):
+        noise = bench.model.model.process_latent_in(make(bench.model, like, 3, 10.0, shared))
+        assert noise.shape == like.shape
+        assert abs(float(noise.std()) / 101**0.5 - 1) < 0.05
+        assert bool((noise == noise[:1]).all()) == shared
+
+
+def test_eta_adds_seeded_noise_and_zero_adds_none(
+    bench: Workbench, model, inverted: dict, sampled: Tensor
+) -> None:
+    assert torch.equal(bench.sample(model, inverted, steps=4, seed=99), sampled)
+    first, again, other = (bench.sample(model, inverted, steps=4, eta=0.5, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, sampled)
+
+
+def test_a_mask_on_the_clip_is_not_inverted_around(bench: Workbench, model, inverted: dict) -> None:
+    mask = torch.zeros(3, 64, 64)
+    mask[:, :32] = 1.0
+    noise = bench.invert(model, steps=4, latent={**bench.latent, "noise_mask": mask})
+    assert torch.equal(noise["samples"], inverted["samples"])
+    assert "noise_mask" not in noise
+
+
+def test_the_result_of_sampling_is_no_inverted_noise_any_more(
+    bench: Workbench, model, inverted: dict
+) -> None:
+    result = bench.run(
+        "TAVSample",
+        model=model,
+        positive=bench.edit,
+        negative=bench.empty,
+        latent=inverted,
+        steps=4,
+        cfg=1.0,
+        seed=0,
+        start="inverted clip",
+        eta=0.0,
+    )
+    assert set(result) == {"samples"}
+
+
+def test_guided_inversion_uses_the_negative_prompt(bench: Workbench, model, inverted: dict) -> None:
+    guided = bench.invert(model, steps=4, cfg=3.0, negative=bench.source)
+    assert not torch.equal(guided["samples"], inverted["samples"])
+    same = bench.invert(model, steps=4, cfg=3.0, negative=bench.empty)
+    assert distance(same["samples"], inverted["samples"]) < 1e-4
