@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .compare import TAVCompareVideos
 from .ddim_inversion import TAVDDIMInversion
 from .ddim_parts import TAVDDIMSampler, TAVDDIMSigmas
+from .evaluate import TAVEvaluate, TAVReconstruction
 from .host.files import register_folder
 from .inflate_model import TAVInflateModel
 from .load_video import TAVLoadVideo
@@ -32,6 +33,8 @@ class TuneAVideoExtension(ComfyExtension):
             TAVDDIMSampler,
             TAVDDIMSigmas,
             TAVCompareVideos,
+            TAVEvaluate,
+            TAVReconstruction,
         ]
 
 

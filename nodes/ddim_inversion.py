@@ -54,7 +54,8 @@ class TAVDDIMInversion(io.ComfyNode):
     def execute(cls, model, conditioning, latent, steps, cfg, negative=None) -> io.NodeOutput:
         check_model(model)
         frames = len(check_clip(latent, "latent"))
-        check_conditioning_frames(conditioning, frames, "conditioning")
+        for name, given in (("conditioning", conditioning), ("negative", negative or [])):
+            check_conditioning_frames(given, frames, name)
         if cfg > 1.0 and negative is None:
             raise ValueError(
                 "The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1."

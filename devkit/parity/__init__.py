@@ -29,11 +29,21 @@ def main(argv: Sequence[str]) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as base:
         for host in options.host or HOSTS:
-            for check in run(options.folder, host, Path(base)):
-                sys.stdout.write(json.dumps(check.to_json()) + "\n")
-                sys.stdout.flush()
-                failed += not check.ok
+            try:
+                for check in run(options.folder, host, Path(base)):
+                    _print(check.to_json())
+                    failed += not check.ok
+            except (OSError, KeyError, ValueError) as error:
+                _print(
+                    {"host": host, "check": "read", "ok": False, "note": f"{type(error).__name__}: {error}"}
+                )
+                failed += 1
     return 1 if failed else 0
+
+
+def _print(entry: dict) -> None:
+    sys.stdout.write(json.dumps(entry) + "\n")
+    sys.stdout.flush()
 
 
 def run(folder: Path, host: str, base: Path) -> list[Check]:

@@ -86,7 +86,7 @@ class DiffusersSide:
 
     def _build(self, variant: str) -> tuple[DiffusersHost, TemporalLayers]:
         image, temporal = split(self.reference.weights(variant))
-        unet = UNet2DConditionModel(**self.reference.unet_config)
+        unet = UNet2DConditionModel.from_config(self.reference.unet_config)
         unet.load_state_dict(image)
         host = DiffusersHost(unet, self.reference.schedule)
         blocks = host.transformer_blocks()

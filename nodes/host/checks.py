@@ -37,10 +37,22 @@ def prompt_embedding(conditioning: list, name: str) -> Tensor:
 
 
 def check_conditioning_frames(conditioning: list, frames: int, name: str) -> None:
-    """Raises ValueError if a per-frame conditioning is not as long as the clip; ComfyUI repeats it silently."""
-    for embedding, _ in conditioning:
+    """Raises ValueError if per-frame embeddings or ControlNet hints are not as many as the clip's frames.
+
+    One for all frames is fine. ComfyUI repeats or cuts wrong counts silently.
+    """
+    for embedding, options in conditioning:
         if embedding is not None and embedding.shape[0] not in (1, frames):
             raise ValueError(
                 f"The input '{name}' has embeddings for {embedding.shape[0]} frames but the clip has {frames}; "
                 "give one, or one per frame."
             )
+        control = options.get("control")
+        while control is not None:
+            hint = getattr(control, "cond_hint_original", None)
+            if isinstance(hint, Tensor) and hint.shape[0] not in (1, frames):
+                raise ValueError(
+                    f"The input '{name}' has a ControlNet with {hint.shape[0]} hint pictures but the clip has "
+                    f"{frames} frames; give one picture per frame, or one for all."
+                )
+            control = control.previous_controlnet

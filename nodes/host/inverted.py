@@ -58,14 +58,15 @@ def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
     """
     samples = latent["samples"]
     level = latent.get(SIGMA)
+    # Noise is about as wide as its level, a clean clip about 1 wide. Core's samplers hand the mark on with their
+    # clean results; it only makes the benefit of the doubt larger.
+    spread = float(model.model.process_latent_in(samples).std())
+    if spread < min(2.0, sigma / 3 if level is None else level / 6):
+        raise ValueError(
+            "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
+            "or set 'start' to random noise."
+        )
     if level is None:
-        spread = float(model.model.process_latent_in(samples).std())
-        # Noise is about as wide as its level, clean latents about 1 wide; the lower the level, the less is told apart.
-        if spread < min(2.0, sigma / 3):
-            raise ValueError(
-                "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
-                "or set 'start' to random noise."
-            )
         return samples
     scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
     return samples if scale == 1.0 else _rescaled(model, samples, scale)

@@ -31,16 +31,19 @@ def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
     Raises ValueError for models that are neither noise nor velocity prediction on a discrete schedule.
     """
     sampling = model.get_model_object("model_sampling")
-    one = torch.ones(1, 1, 1, 1)
+    level, one = torch.ones(1), torch.ones(1, 1, 1, 1)
     answers = {
         "epsilon": 0.0,  # x - sigma * output
         "v_prediction": 0.5 - 0.5**0.5,  # x / (sigma^2 + 1) - sigma * output / sqrt(sigma^2 + 1)
     }
-    if hasattr(sampling, "sigmas") and float(sampling.calculate_input(one, one)) != 1.0:
-        answer = float(sampling.calculate_denoised(one, one, one))
+    sigmas = getattr(sampling, "sigmas", torch.zeros(1))
+    # Distilled schedules (LCM) skip timesteps; the method learns at all of them.
+    complete = len(sigmas) > 1 and float(sampling.timestep(sigmas[-1:])) == len(sigmas) - 1
+    if complete and float(sampling.calculate_input(level, one)) != 1.0:
+        answer = float(sampling.calculate_denoised(level, one, one))
         for prediction_type, expected in answers.items():
             if abs(answer - expected) < 1e-5:
-                return NoiseSchedule.from_sigmas(sampling.sigmas, prediction_type)
+                return NoiseSchedule.from_sigmas(sigmas, prediction_type)
     raise ValueError(
         "The input 'model' predicts neither noise nor velocity on Stable Diffusion's schedule; "
         "remove sampling patches such as LCM or flow from the graph before this node."

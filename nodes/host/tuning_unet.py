@@ -98,7 +98,7 @@ def private_unet(model: ModelPatcher, dtype: torch.dtype) -> nn.Module:
     stored = stored if stored in (torch.float16, torch.bfloat16, torch.float32) else dtype
     config = {**source.model_config.unet_config, "dtype": stored}
     unet = type(source.diffusion_model)(**config, device="cpu", operations=comfy.ops.manual_cast)
-    unet.load_state_dict(merged_weights(model))
+    unet.load_state_dict({key: weight.to(stored) for key, weight in merged_weights(model).items()})
     return unet
 
 
