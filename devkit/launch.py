@@ -71,7 +71,7 @@ def _hand_over(command: list[str]) -> int:
     while True:
         try:
             return process.wait()
-        except KeyboardInterrupt:  # noqa: PERF203  (the console told the child too: wait for its end)
+        except KeyboardInterrupt:
             continue
 
 

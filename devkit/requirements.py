@@ -43,7 +43,7 @@ def pack_dependencies(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
     for end in re.finditer(r"\]", text[begin:]):
         try:
             return list(ast.literal_eval(text[begin : begin + end.end()]))
-        except SyntaxError:  # noqa: PERF203  (this bracket was inside a string, as in "package[extra]")
+        except SyntaxError:
             continue
     raise DevError(f"The list of dependencies in {pyproject} is not closed.")
 
