@@ -9,6 +9,7 @@ from .evaluate import TAVEvaluate, TAVReconstruction
 from .host.files import register_folder
 from .inflate_model import TAVInflateModel
 from .load_video import TAVLoadVideo
+from .prompt_schedule import TAVPromptSchedule
 from .sample_video import TAVSample
 from .tune import TAVTune
 from .tuned_weights import TAVApplyWeights, TAVLoadWeights, TAVSaveWeights
@@ -28,6 +29,7 @@ class TuneAVideoExtension(ComfyExtension):
             TAVApplyWeights,
             TAVSaveWeights,
             TAVLoadWeights,
+            TAVPromptSchedule,
             TAVDDIMInversion,
             TAVSample,
             TAVDDIMSampler,

@@ -46,12 +46,21 @@ class TAVDDIMInversion(io.ComfyNode):
                     optional=True,
                     tooltip="Only used when cfg is above 1.",
                 ),
+                io.Boolean.Input(
+                    "keep_trajectory",
+                    default=False,
+                    optional=True,
+                    tooltip="Keep every step's latents, which the mask of Sample Edited Video needs. Takes memory.",
+                    advanced=True,
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
         )
 
     @classmethod
-    def execute(cls, model, conditioning, latent, steps, cfg, negative=None) -> io.NodeOutput:
+    def execute(
+        cls, model, conditioning, latent, steps, cfg, negative=None, keep_trajectory=False
+    ) -> io.NodeOutput:
         check_model(model)
         frames = len(check_clip(latent, "latent"))
         for name, given in (("conditioning", conditioning), ("negative", negative or [])):
@@ -60,4 +69,6 @@ class TAVDDIMInversion(io.ComfyNode):
             raise ValueError(
                 "The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1."
             )
-        return io.NodeOutput(invert(model, conditioning, negative or conditioning, cfg, latent, steps))
+        return io.NodeOutput(
+            invert(model, conditioning, negative or conditioning, cfg, latent, steps, keep_trajectory)
+        )

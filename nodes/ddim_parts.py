@@ -42,7 +42,7 @@ class TAVDDIMSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, direction, eta) -> bool | str:
+    def validate_inputs(cls, direction="sampling", eta=0.0) -> bool | str:
         return STOCHASTIC_INVERSION if direction == "inversion" and eta else True
 
     @classmethod

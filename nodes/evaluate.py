@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
@@ -27,7 +28,14 @@ class TAVEvaluate(io.ComfyNode):
             display_name="Evaluate Video",
             category="Tune-A-Video",
             description="Measures an edited video: consistency, agreement with the sentence, flicker, background.",
-            search_aliases=["metrics", "clip score", "frame consistency", "psnr", "warping error", "benchmark"],
+            search_aliases=[
+                "metrics",
+                "clip score",
+                "frame consistency",
+                "psnr",
+                "warping error",
+                "benchmark",
+            ],
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="The edited frames."),
@@ -66,21 +74,27 @@ class TAVEvaluate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="What was measured, and what is good."),
-                io.String.Output(display_name="json", tooltip="The same numbers as JSON; null is not measured."),
+                io.String.Output("report", display_name="report", tooltip="What was measured, and what is good."),
+                io.String.Output(
+                    "json", display_name="json", tooltip="The same numbers as JSON; null is not measured."
+                ),
                 io.Float.Output(
+                    "frame_consistency",
                     display_name="frame_consistency",
                     tooltip="Mean cosine of CLIP features over all pairs of frames, times 100. NaN: not measured.",
                 ),
                 io.Float.Output(
+                    "text_alignment",
                     display_name="text_alignment",
                     tooltip="Mean CLIP score of the frames with the sentence. NaN: not measured.",
                 ),
                 io.Float.Output(
+                    "warping_error",
                     display_name="warping_error",
                     tooltip="Mean squared difference of frames carried along the motion, times 1000. Less is steadier.",
                 ),
                 io.Float.Output(
+                    "background_psnr",
                     display_name="background_psnr",
                     tooltip="PSNR in dB against the source where the background mask is white. NaN: not measured.",
                 ),
@@ -96,7 +110,7 @@ class TAVEvaluate(io.ComfyNode):
             source = _same_shape("source", source[..., :3], frames)
         values = dict.fromkeys(_WORDS, math.nan)
         if clip_model != NO_CLIP:
-            score = ClipScore(_clip_folder(clip_model))
+            score = _clip_score(clip_model)
             values["frame_consistency"] = score.frame_consistency(frames)
             if prompt.strip():
                 values["text_alignment"] = score.text_alignment(frames, prompt)
@@ -137,9 +151,10 @@ class TAVReconstruction(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="The numbers and what they mean."),
-                io.Float.Output(display_name="psnr", tooltip="PSNR in dB over all frames; more is better."),
+                io.String.Output("report", display_name="report", tooltip="The numbers and what they mean."),
+                io.Float.Output("psnr", display_name="psnr", tooltip="PSNR in dB over all frames; more is better."),
                 io.Image.Output(
+                    "difference",
                     display_name="difference",
                     tooltip="Where reconstruction and source differ, four times enlarged in strength.",
                 ),
@@ -212,6 +227,14 @@ def _background(name: str, mask: torch.Tensor, frames: torch.Tensor) -> torch.Te
         f"The input '{name}' holds {len(mask)} masks of {mask.shape[2]}x{mask.shape[1]}; "
         f"the video needs 1 or {n} of {w}x{h}."
     )
+
+
+def _clip_score(name: str) -> ClipScore:
+    folder = _clip_folder(name)
+    device = comfy.model_management.text_encoder_device()
+    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    comfy.model_management.free_memory(1.5 * needed, device)
+    return ClipScore(folder, device)
 
 
 def _clip_folders() -> list[str]:

@@ -68,14 +68,24 @@ class TAVSample(io.ComfyNode):
                     tooltip="Fresh noise per step: 0 is deterministic DDIM, 1 is DDPM, which forgets the clip.",
                     advanced=True,
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Where the edit may change the clip (white); the rest stays the source's. One mask, or one "
+                        "per frame. Needs keep_trajectory on DDIM Inversion and the same number of steps."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="The edited frames, for VAE Decode.")],
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, steps, cfg, seed, start, eta) -> io.NodeOutput:
+    def execute(
+        cls, model, positive, negative, latent, steps, cfg, seed, start, eta, mask=None
+    ) -> io.NodeOutput:
         check_model(model)
         frames = len(check_clip(latent, "latent"))
         for name, conditioning in (("positive", positive), ("negative", negative)):
             check_conditioning_frames(conditioning, frames, name)
-        return io.NodeOutput(sample(model, positive, negative, cfg, latent, steps, eta, seed, start))
+        return io.NodeOutput(sample(model, positive, negative, cfg, latent, steps, eta, seed, start, mask))

@@ -172,7 +172,9 @@ class TAVTune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix) -> bool | str:
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        if filename_prefix is None:  # comes over a connection
+            return True
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod

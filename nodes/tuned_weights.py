@@ -86,7 +86,9 @@ class TAVSaveWeights(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix) -> bool | str:
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        if filename_prefix is None:  # comes over a connection
+            return True
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod
@@ -119,13 +121,13 @@ class TAVLoadWeights(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file) -> bool | str:
+    def validate_inputs(cls, file=None) -> bool | str:
         if file is not None and file not in files.names():  # None comes over a connection
             return f"There is no tuned-weights file named {file!r} in models/{files.FOLDER}; tune or copy one there."
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file, **kwargs) -> str:
+    def fingerprint_inputs(cls, file=None, **kwargs) -> str:
         return files.stamp(file)
 
     @classmethod

@@ -81,11 +81,13 @@ def ddim_sample(
     clean_sigma: float = 0.0,
     eta: float = 0.0,
     noise_sampler: Callable[[Tensor], Tensor] | None = None,
+    after_step: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Carries latents x_0 + sigma noise down the descending ``sigmas`` (arXiv 2010.02502, eq. 12).
 
     ``eta`` in 0..1 mixes fresh noise from ``noise_sampler(x)`` in; 0 is deterministic, 1 is DDPM. A run that
     ends at or below ``clean_sigma`` returns clean latents in the network's scale, as the official code does.
+    ``after_step(i, x)`` may change the latents after each step.
     """
     extra_args = extra_args or {}
     noise_sampler = noise_sampler or torch.randn_like
@@ -100,6 +102,8 @@ def ddim_sample(
         x = denoised + noise * (sigma_next**2 - fresh**2).sqrt()
         if eta > 0 and fresh > 0:
             x = x + noise_sampler(x) * fresh
+        if after_step is not None:
+            x = after_step(i, x)
     if sigmas[-1] <= clean_sigma * (1 + 1e-4):
         x = x / (1 + sigmas[-1] ** 2).sqrt()
     return x

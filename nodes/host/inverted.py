@@ -4,6 +4,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...tav_core.keep_outside import KeepOutside, latent_mask
 from .sampling import (
     ddim_sampler,
     inversion_sampler,
@@ -14,17 +15,43 @@ from .sampling import (
 
 # Marks a LATENT as inverted; holds the noise level it was carried to.
 SIGMA = "tune_a_video_sigma"
+# The inverted latents of every level from the clean end on, in the network's scale, where asked for.
+TRAJECTORY = "tune_a_video_trajectory"
 
 STARTS = ("inverted clip", "random noise", "one noise for all frames")
 
 
-def invert(model: ModelPatcher, positive: list, negative: list, cfg: float, latent: dict, steps: int) -> dict:
+def invert(
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    cfg: float,
+    latent: dict,
+    steps: int,
+    keep_trajectory: bool = False,
+) -> dict:
     """DDIM inversion of clean latents; the result is in ComfyUI's scale x_0 + sigma noise."""
     sigmas = inversion_sigmas(model, steps)
     # A mask would keep ComfyUI from carrying the masked part along.
     latent = {key: value for key, value in latent.items() if key != "noise_mask"}
-    result = run_sampler(model, inversion_sampler(), sigmas, positive, negative, cfg, latent)
-    return {**result, SIGMA: float(sigmas[-1])}
+    clean = model.model.process_latent_in(latent["samples"])
+    trajectory = [clean * (1 + sigmas[0] ** 2).sqrt()]
+
+    def keep(x: Tensor) -> None:
+        trajectory.append(x.cpu().clone())
+
+    result = run_sampler(
+        model,
+        inversion_sampler(),
+        sigmas,
+        positive,
+        negative,
+        cfg,
+        latent,
+        on_step=keep if keep_trajectory else None,
+    )
+    marks = {SIGMA: float(sigmas[-1])} | ({TRAJECTORY: trajectory} if keep_trajectory else {})
+    return {**result, **marks}
 
 
 def sample(
@@ -37,17 +64,39 @@ def sample(
     eta: float,
     seed: int,
     start: str,
+    mask: Tensor | None = None,
 ) -> dict:
-    """DDIM sampling from one of `STARTS`, in ComfyUI's scale. Raises ValueError if ``latent`` is not inverted."""
+    """DDIM sampling from one of `STARTS`, in ComfyUI's scale; outside of ``mask`` the source stays.
+
+    Raises ValueError if ``latent`` is not inverted, or lacks the trajectory that a mask needs.
+    """
     sigmas = sampling_sigmas(model, steps)
+    after_step = None if mask is None else _keep_outside(mask, latent, steps)
     if start == "inverted clip":
         samples = at_level(model, latent, float(sigmas[0]))
     else:
         samples = noise(model, latent["samples"], seed, float(sigmas[0]), shared=start != "random noise")
     # ComfyUI would hold the masked part at its start, which here is noise.
-    latent = {key: value for key, value in latent.items() if key not in (SIGMA, "noise_mask")}
-    latent["samples"] = samples
-    return run_sampler(model, ddim_sampler(eta), sigmas, positive, negative, cfg, latent, seed)
+    ours = (SIGMA, TRAJECTORY, "noise_mask")
+    latent = {key: value for key, value in latent.items() if key not in ours} | {"samples": samples}
+    return run_sampler(model, ddim_sampler(eta, after_step), sigmas, positive, negative, cfg, latent, seed)
+
+
+def _keep_outside(mask: Tensor, latent: dict, steps: int) -> KeepOutside:
+    trajectory = latent.get(TRAJECTORY)
+    if trajectory is None:
+        raise ValueError(
+            "The input 'mask' needs the clip's way to noise; turn keep_trajectory on in DDIM Inversion."
+        )
+    if len(trajectory) != steps + 1:
+        raise ValueError(
+            f"The input 'mask' needs as many steps as the inversion had ({len(trajectory) - 1}), not {steps}."
+        )
+    frames, _, height, width = latent["samples"].shape
+    try:
+        return KeepOutside(trajectory, latent_mask(mask, frames, height, width))
+    except ValueError as error:
+        raise ValueError(f"The input 'mask' does not fit: {error}.") from error
 
 
 def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:

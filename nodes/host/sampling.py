@@ -40,9 +40,10 @@ def inversion_sampler() -> comfy.samplers.KSAMPLER:
     return comfy.samplers.KSAMPLER(_with_clean_level(ddim.ddim_invert))
 
 
-def ddim_sampler(eta: float = 0.0) -> comfy.samplers.KSAMPLER:
-    """DDIM with ``eta`` in 0..1 as a SAMPLER."""
-    return comfy.samplers.KSAMPLER(_with_clean_level(_ddim_sample), extra_options={"eta": eta})
+def ddim_sampler(eta: float = 0.0, after_step: Callable | None = None) -> comfy.samplers.KSAMPLER:
+    """DDIM with ``eta`` in 0..1 as a SAMPLER; ``after_step`` as in `tav_core.ddim.ddim_sample`."""
+    options = {"eta": eta, "after_step": after_step}
+    return comfy.samplers.KSAMPLER(_with_clean_level(_ddim_sample), extra_options=options)
 
 
 def inversion_sigmas(model: ModelPatcher, steps: int) -> Tensor:
@@ -64,10 +65,20 @@ def run_sampler(
     cfg: float,
     latent: dict,
     seed: int = 0,
+    on_step: Callable[[Tensor], None] | None = None,
 ) -> dict:
-    """Samples from ``latent`` as it is (no noise, no mask), with progress and previews on the running node."""
+    """Samples from ``latent`` as it is (no noise, no mask), with progress and previews on the running node.
+
+    ``on_step`` gets the sampler's latents at every step, in the network's scale.
+    """
     samples = latent["samples"]
-    callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
+    preview = latent_preview.prepare_callback(model, len(sigmas) - 1)
+
+    def callback(i: int, denoised: Tensor, x: Tensor, total: int) -> None:
+        if on_step is not None:
+            on_step(x)
+        preview(i, denoised, x, total)
+
     result = comfy.sample.sample_custom(
         model,
         torch.zeros_like(samples),

@@ -22,6 +22,7 @@ IMPORT_NAMES = {"opencv-python": "cv2", "opencv-python-headless": "cv2", "pillow
 @pytest.fixture(scope="module")
 def classes(pack) -> list:
     extension = asyncio.run(pack("nodes").comfy_entrypoint())
+    asyncio.run(extension.on_load())
     return asyncio.run(extension.get_node_list())
 
 

@@ -1,0 +1,71 @@
+"""Prompt Schedule."""
+
+from comfy_api.latest import io
+
+from ..tav_core.prompt_schedule import ScheduleError, blend_embeddings, key_weights, parse_schedule
+
+
+class TAVPromptSchedule(io.ComfyNode):
+    """Prompts over time as per-frame conditioning."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVPromptSchedule",
+            display_name="Prompt Schedule",
+            category="Tune-A-Video",
+            description="Gives every frame its own prompt, blended between the keys you write.",
+            search_aliases=[
+                "prompt travel",
+                "batch prompt schedule",
+                "prompts over time",
+                "per-frame prompt",
+            ],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The checkpoint's text encoder."),
+                io.String.Input(
+                    "schedule",
+                    default="0: a man is skiing\n12: spider man is skiing",
+                    multiline=True,
+                    tooltip="One line per key: the frame, counted from 0, a colon, and what the clip shows from there.",
+                ),
+                io.Int.Input(
+                    "frame_count",
+                    default=24,
+                    min=1,
+                    max=1024,
+                    tooltip="Frames of the clip; connect frame_count of Load Video Frames.",
+                ),
+                io.Boolean.Input(
+                    "blend",
+                    default=True,
+                    tooltip="Go gradually from one key to the next; off switches at each key.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="One embedding per frame, for Sample Edited Video.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, schedule=None) -> bool | str:
+        try:
+            # A connected text is only known when the graph runs.
+            if schedule is not None:
+                parse_schedule(schedule)
+        except ScheduleError as error:
+            return f"The input 'schedule' cannot be read: {error}."
+        return True
+
+    @classmethod
+    def execute(cls, clip, schedule, frame_count, blend) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError(
+                "The input 'clip' is empty: the checkpoint has no text encoder; use one that has."
+            )
+        try:
+            keys = parse_schedule(schedule)
+        except ScheduleError as error:
+            raise ValueError(f"The input 'schedule' cannot be read: {error}.") from error
+        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(key.text)) for key in keys]
+        weights = key_weights(keys, frame_count, blend)
+        frames = blend_embeddings([conditioning[0][0] for conditioning in encoded], weights)
+        return io.NodeOutput([[frames, dict(encoded[0][0][1])]])
