@@ -4,7 +4,6 @@ import json
 
 from comfy_api.latest import io
 
-from ..tav_core.inflation import InflationMode
 from ..tav_core.learning_rate import LEARNING_RATE_SCHEDULES
 from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
 from ..tav_core.weights import TunedMetadata
@@ -12,7 +11,7 @@ from .host import files
 from .host.apply import apply_weights, base_fingerprint
 from .host.checks import check_clip, check_conditioning_frames, prompt_embedding
 from .host.graph import upstream_value
-from .host.inflate import inflation_of
+from .host.inflate import Inflation, inflation_of
 from .host.model import check_model
 from .host.tune import tune
 from .host.types import LossMapType, TunedWeightsType
@@ -185,8 +184,12 @@ class TAVTune(io.ComfyNode):
         latents = check_clip(latent, "latent", least=2)
         context = prompt_embedding(positive, "positive")
         check_conditioning_frames(positive[:1], len(latents), "positive")
-        inflation = inflation_of(model)
-        mode = inflation.mode if inflation else InflationMode()
+        inflation = inflation_of(model) or Inflation()
+        if inflation.layers:
+            raise ValueError(
+                "The input 'model' already carries tuned weights; connect the model as it was before them."
+            )
+        mode = inflation.mode
         settings = TuningSettings(**settings)
         metadata = TunedMetadata(
             base_fingerprint=base_fingerprint(model),
