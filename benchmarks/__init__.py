@@ -1,0 +1,1 @@
+"""Benchmarks: numbers about the project that its own commands make."""
