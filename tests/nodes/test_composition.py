@@ -51,7 +51,9 @@ def draw(files: None, client: Client, server: Server):
 
 
 def apply(model: list) -> dict:
-    return node("TAVApplyWeights", model=model, weights=link("weights"), query_strength=1.0, temporal_strength=0.5)
+    return node(
+        "TAVApplyWeights", model=model, weights=link("weights"), query_strength=1.0, temporal_strength=0.5
+    )
 
 
 def tuned_graph() -> dict:
@@ -71,11 +73,16 @@ def test_core_s_model_patches_and_regional_prompts_work_together(draw) -> None:
             "HyperTile", model=link("pag"), tile_size=32, swap_size=2, max_depth=2, scale_depth=False
         ),
         "tome": node("TomePatchModel", model=link("hypertile"), ratio=0.3),
-        "area": node("ConditioningSetArea", conditioning=link("edit"), width=64, height=64, x=0, y=0, strength=1.0),
+        "area": node(
+            "ConditioningSetArea", conditioning=link("edit"), width=64, height=64, x=0, y=0, strength=1.0
+        ),
         "half": node("SolidMask", value=1.0, width=128, height=128),
         "masked": node(
             "ConditioningSetMask",
-            conditioning=link("source"), mask=link("half"), strength=0.7, set_cond_area="default",
+            conditioning=link("source"),
+            mask=link("half"),
+            strength=0.7,
+            set_cond_area="default",
         ),
         "both": node("ConditioningCombine", conditioning_1=link("area"), conditioning_2=link("masked")),
     }
@@ -109,9 +116,18 @@ def test_each_patch_is_seen_on_a_tuned_model(draw, patch: str) -> None:
 def windows(length: int) -> dict:
     return node(
         "ContextWindowsManual",
-        model=link("tuned"), context_length=length, context_overlap=1, context_schedule="standard_static",
-        context_stride=1, closed_loop=False, fuse_method="pyramid", dim=0, freenoise=False,
-        cond_retain_index_list="", split_conds_to_windows=False, latent_retain_index_list="",
+        model=link("tuned"),
+        context_length=length,
+        context_overlap=1,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        dim=0,
+        freenoise=False,
+        cond_retain_index_list="",
+        split_conds_to_windows=False,
+        latent_retain_index_list="",
         causal_window_fix=True,
     )
 
@@ -132,7 +148,11 @@ def test_a_lora_before_or_after_gives_the_same(draw) -> None:
     def lora(model: list) -> dict:
         return node("LoraLoaderModelOnly", model=model, lora_name=LORA, strength_model=0.8)
 
-    before = tuned_graph() | {"lora": lora(link("ckpt")), "model": apply(link("lora")), "edited": noise("model")}
+    before = tuned_graph() | {
+        "lora": lora(link("ckpt")),
+        "model": apply(link("lora")),
+        "edited": noise("model"),
+    }
     after = tuned_graph() | {"model": lora(link("tuned")), "edited": noise("model")}
     without = tuned_graph() | {"edited": noise("tuned")}
     first, second = draw(before, "edited"), draw(after, "edited")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import importlib
+from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import torch
@@ -32,7 +34,7 @@ def tuned(bench: Workbench):
 class FramesByHand:
     """diffusers attention processor: every frame's keys and values picked by plain loops."""
 
-    sources = {
+    sources: ClassVar[dict[str, Callable[[int, int], list[int]]]] = {
         "first+previous": lambda i, n: [0, max(i - 1, 0)],
         "first": lambda i, n: [0],
         "previous": lambda i, n: [max(i - 1, 0)],

@@ -112,7 +112,9 @@ def test_the_method_knows_no_host_and_only_declared_packages(path: Path) -> None
             assert level <= len(path.relative_to(ROOT).parents) - 1, f"{module} is outside of tav_core"
         else:
             assert top not in HOST_ONLY, f"imports {module}"
-            assert top in allowed or top in sys.stdlib_module_names, f"imports {module}, which is not declared"
+            assert top in allowed or top in sys.stdlib_module_names, (
+                f"imports {module}, which is not declared"
+            )
 
 
 @pytest.mark.parametrize("path", NODES, ids=lambda path: path.name)

@@ -16,7 +16,7 @@ from devkit.server import Server
 OUTSIDE = [
     "../escape",
     "a/../../escape",
-    "/tmp/escape",
+    "/absolute/escape",
     "..\\escape",
     "C:\\escape",
     "C:escape",
@@ -24,7 +24,7 @@ OUTSIDE = [
     "  ",
     "..",
     "a\0b",
-]  # noqa: S108
+]
 
 
 @pytest.fixture(scope="module")

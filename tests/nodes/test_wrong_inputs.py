@@ -116,8 +116,7 @@ def test_a_clean_clip_is_no_start_for_sampling(bench: Workbench) -> None:
 
 def test_a_clip_that_core_sampled_is_clean_again(bench: Workbench) -> None:
     """Core's samplers keep what they do not know in a LATENT, our mark too."""
-    noise = bench.invert(bench.model, steps=50)
-    clean = {**noise, "samples": bench.latent["samples"]}
+    clean = {**bench.latent, bench.pack("nodes.host.inverted").SIGMA: 13.0}
     message = refusal(bench.sample, bench.model, clean, steps=50)
     assert_plain(message, "'latent'", "DDIM Inversion")
 
@@ -212,7 +211,9 @@ def test_names_may_come_over_connections(client: Client) -> None:
     graph = base() | {
         "name": node("PrimitiveString", value=prefix),
         "tuned": tune(link("ckpt"), steps=1, filename_prefix=link("name"), seed=next(_nonces)),
-        "save": node("TAVSaveWeights", weights=link("tuned", 1), filename_prefix=link("name"), precision="fp32 (exact)"),
+        "save": node(
+            "TAVSaveWeights", weights=link("tuned", 1), filename_prefix=link("name"), precision="fp32 (exact)"
+        ),
     }
     client.run(graph).check()
     graph["name"]["inputs"]["value"] = "../escape"
@@ -224,7 +225,11 @@ def test_names_may_come_over_connections(client: Client) -> None:
 @pytest.mark.parametrize(
     ("broken", "words", "graph"),
     [
-        ("edited", ["'latent'", "DDIM Inversion"], lambda: {"edited": sample(link("ckpt"), link("latent"), steps=50)}),
+        (
+            "edited",
+            ["'latent'", "DDIM Inversion"],
+            lambda: {"edited": sample(link("ckpt"), link("latent"), steps=50)},
+        ),
         ("tuned", ["'latent'", "frame_count"], lambda: {"tuned": tune(link("ckpt"))}),
         ("noise", ["'cfg'", "'negative'"], lambda: {"noise": invert(link("ckpt"), cfg=2.0)}),
     ],
