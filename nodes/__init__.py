@@ -9,6 +9,7 @@ from .evaluate import TAVEvaluate, TAVReconstruction
 from .host.files import register_folder
 from .inflate_model import TAVInflateModel
 from .load_video import TAVLoadVideo
+from .official_files import TAVLoadOfficial, TAVSaveOfficial, TAVSaveQueryLora
 from .prompt_schedule import TAVPromptSchedule
 from .sample_video import TAVSample
 from .tune import TAVTune
@@ -29,6 +30,9 @@ class TuneAVideoExtension(ComfyExtension):
             TAVApplyWeights,
             TAVSaveWeights,
             TAVLoadWeights,
+            TAVLoadOfficial,
+            TAVSaveOfficial,
+            TAVSaveQueryLora,
             TAVPromptSchedule,
             TAVDDIMInversion,
             TAVSample,

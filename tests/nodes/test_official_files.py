@@ -11,7 +11,14 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from workbench import Workbench, assert_plain, distance
 
+from devkit import comfyui as comfyui_source
+from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
+from tav_core.cli.clip import read_clip
+from tav_core.cli.editing import Sampling, Strengths, invert, sample
+from tav_core.cli.main import main
+from tav_core.cli.model import load_model
+from tav_core.weights import TunedWeights
 
 OUTSIDE = ["../escape", "a/../../escape", "/tmp/escape", "..\\escape", "C:escape", "", "a\0b"]  # noqa: S108
 FP32 = "fp32 (exact)"
@@ -125,3 +132,30 @@ def test_the_lora_is_what_the_queries_alone_do(bench: Workbench, rank: int) -> N
     ours, theirs = (bench.draw(m) for m in (bench.apply(weights, 0.7, 0.0), bench.inflate(model)))
     assert distance(ours, theirs) < 1e-5
     assert distance(theirs, bench.draw(bench.inflate())) > 1e-3
+
+
+def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
+    bench: Workbench, tmp_path: Path, tiny_checkpoint: Path, clip_file: Path
+) -> None:
+    folder, steps, tuned_file = tmp_path / "model", 4, tmp_path / "tuned.safetensors"
+    to_diffusers(tiny_checkpoint, folder, comfyui_source.locate() / "comfy" / "sd1_tokenizer")
+    command = ["tune", "--model", str(folder), "--video", str(clip_file), "--frames", "3", "--size", "64x64"]
+    command += ["--prompt", "a square", "--steps", "3", "--learning-rate", "1e-3", "--quiet"]
+    command += ["--gradient-checkpointing", "none"]
+    assert main([*command, "--out", str(tuned_file)]) == 0
+    python = load_model(folder)
+    weights = TunedWeights.load(tuned_file)
+    clip = read_clip(clip_file, 0, 1, 3, (64, 64), "crop")
+    noise = invert(python, clip, weights, steps, Strengths(), quiet=True)
+    edit = "a cat on the beach, pixel art style"
+    sampling = Sampling(steps=steps, guidance=4.0)
+    theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
+
+    weights = bench.pack("tav_core.weights").TunedWeights.load(tuned_file)
+    assert weights.metadata.base_fingerprint == bench.pack("nodes.host.apply").base_fingerprint(bench.model)
+    with torch.inference_mode():
+        latent = {"samples": bench.vae.encode(clip.frames)}
+        tuned = bench.apply(weights)
+        drawn = bench.sample(tuned, bench.invert(tuned, steps, latent=latent), steps)
+        ours = bench.vae.decode(drawn)
+    assert distance(ours.reshape(theirs.shape).cpu(), theirs) < 1e-3

@@ -1,0 +1,252 @@
+"""Official Tune-A-Video folders in and out, and the tuned queries as a LoRA."""
+
+import json
+import os
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..tav_core.lora_file import save_lora
+from ..tav_core.official_files import load_official, save_official, weights_file
+from ..tav_core.weights import TunedWeights, WeightsError
+from .host import files
+from .host.model import check_model
+from .host.types import TunedWeightsType
+
+_DTYPES = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
+_LORAS = "loras"
+_PIXELS_PER_LATENT = 8
+
+
+class TAVLoadOfficial(io.ComfyNode):
+    """Reads a folder of the official code from models/tune_a_video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVLoadOfficial",
+            display_name="Load Official Tune-A-Video Folder",
+            category="Tune-A-Video",
+            description="Reads a folder that the official Tune-A-Video code saved, as tuned weights.",
+            search_aliases=["import official weights", "diffusers folder", "unet3d"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The base model it was tuned on; the difference to it is taken."
+                ),
+                io.Combo.Input(
+                    "folder",
+                    options=official_folders() or [""],
+                    tooltip="A folder in models/tune_a_video, with unet inside or a unet folder itself.",
+                ),
+                io.Boolean.Input(
+                    "exact",
+                    default=True,
+                    tooltip=(
+                        "Keeps every bit of the queries, so that saving in the official layout gives them back. "
+                        "Off makes smaller files, with single values off by a rounding."
+                    ),
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                TunedWeightsType.Output(display_name="weights", tooltip="For Apply or Save Tuned Weights."),
+                io.String.Output(display_name="info", tooltip="What is known of the weights, as JSON."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder) -> bool | str:
+        if folder is not None and folder not in official_folders():  # None comes over a connection
+            return (
+                f"There is no official Tune-A-Video folder named {folder!r} in models/{files.FOLDER}; "
+                "copy one there, with its unet folder inside."
+            )
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, **kwargs) -> str:
+        if folder not in official_folders():
+            return ""
+        status = weights_file(_folder(folder)).stat()
+        return f"{folder}:{status.st_mtime_ns}:{status.st_size}"
+
+    @classmethod
+    def execute(cls, model, folder, exact=True) -> io.NodeOutput:
+        check_model(model)
+        if folder not in official_folders():
+            raise WeightsError(f"{folder}: there is no such folder in models/{files.FOLDER}")
+        weights = load_official(_folder(folder), base_weights(model), exact)
+        return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))
+
+
+class TAVSaveOfficial(io.ComfyNode):
+    """Writes tuned weights as the official code would, to models/tune_a_video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSaveOfficial",
+            display_name="Save Official Tune-A-Video Folder",
+            category="Tune-A-Video",
+            description=(
+                "Writes base and tuned weights together as a UNet that the official Tune-A-Video code reads, "
+                "to models/tune_a_video."
+            ),
+            search_aliases=["export official weights", "diffusers folder", "unet3d"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The base model, straight from its loader; LoRAs on it are not written."
+                ),
+                TunedWeightsType.Input("weights", tooltip="From Tune on One Video or Load Tuned Weights."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="official",
+                    tooltip="Name of the folder; subfolders are fine. A number is added.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(_DTYPES),
+                    default="fp32 (exact)",
+                    tooltip="fp16 halves the file and rounds the weights; the official code saves fp32.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return files.prefix_problem(filename_prefix) or True
+
+    @classmethod
+    def execute(cls, model, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
+        check_model(model)
+        # Named and numbered like our files, but a folder.
+        path = files.new_path(filename_prefix)
+        folder = _free(path.parent, path.stem.rpartition("_")[0])
+        config = diffusers_config(model)
+        save_official(folder, weights, base_weights(model), config, dtype=_DTYPES[precision])
+        return io.NodeOutput(ui={"text": [f"saved {folder.name}"]})
+
+
+class TAVSaveQueryLora(io.ComfyNode):
+    """Writes the tuned queries as a LoRA to models/loras."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSaveQueryLora",
+            display_name="Save Tuned Queries as LoRA",
+            category="Tune-A-Video",
+            description="Saves the tuned attention queries, without the temporal layers, as a LoRA in models/loras.",
+            search_aliases=["export lora", "save lora", "query lora"],
+            is_output_node=True,
+            inputs=[
+                TunedWeightsType.Input("weights", tooltip="From Tune on One Video or Load Tuned Weights."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="tuned_queries",
+                    tooltip="Name of the file; subfolders are fine. A number is added.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(_DTYPES),
+                    default="fp32 (exact)",
+                    tooltip="fp16 halves the file and rounds the weights.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return _lora_prefix_problem(filename_prefix) or True
+
+    @classmethod
+    def execute(cls, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
+        problem = _lora_prefix_problem(filename_prefix)
+        if problem:
+            raise ValueError(problem)
+        root = folder_paths.get_folder_paths(_LORAS)[0]
+        folder, name, *_ = folder_paths.get_save_image_path(filename_prefix.strip(), root)
+        path = _free(Path(folder), name, ".safetensors")
+        save_lora(path, weights, _DTYPES[precision])
+        return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
+
+
+def official_folders() -> list[str]:
+    """The folders in models/tune_a_video that the official code may have saved, by their path inside of it."""
+    found = set()
+    for root in folder_paths.get_folder_paths(files.FOLDER):
+        for folder, inner, _ in os.walk(root, followlinks=True):
+            relative = Path(folder).relative_to(root)
+            if relative.parts and _has_weights(Path(folder)):
+                inner.clear()
+                found.add(relative.as_posix())
+    return sorted(found)
+
+
+def base_weights(model: ModelPatcher) -> dict[str, torch.Tensor]:
+    """The UNet's tensors by diffusers names, as ``model`` was loaded, without patches."""
+    patches = model.get_key_patches("diffusion_model.")
+    weights = {}
+    for theirs, ours in comfy.utils.unet_to_diffusers(dict(model.model.model_config.unet_config)).items():
+        entry = patches.get(f"diffusion_model.{ours}")
+        if entry is not None:
+            weight, convert = entry[0]
+            weights[theirs] = convert(weight, inplace=False).detach().cpu()
+    return weights
+
+
+def diffusers_config(model: ModelPatcher) -> dict:
+    """The diffusers configuration of the UNet in ``model``, as far as the official code reads it."""
+    config = model.model.model_config.unet_config
+    width, layers = config["model_channels"], list(config["num_res_blocks"])
+    channels = [width * factor for factor in config["channel_mult"]]
+    depths = [config["transformer_depth"][sum(layers[:i])] for i in range(len(layers))]
+    head_width = config.get("num_head_channels", -1)
+    # In such a configuration "attention_head_dim" is the number of heads.
+    heads = config.get("num_heads", -1) if head_width in (-1, None) else [c // head_width for c in channels]
+    return {
+        "sample_size": 512 // _PIXELS_PER_LATENT,
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "block_out_channels": channels,
+        "layers_per_block": layers[0],
+        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+        "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+        "cross_attention_dim": config["context_dim"],
+        "attention_head_dim": heads,
+        "use_linear_projection": bool(config.get("use_linear_in_transformer", False)),
+    }
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        weights_file(folder)
+    except WeightsError:
+        return False
+    return True
+
+
+def _folder(name: str) -> Path:
+    """The folder of one of `official_folders`."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(files.FOLDER)]
+    return next((root / name for root in roots if _has_weights(root / name)), roots[0] / name)
+
+
+def _lora_prefix_problem(prefix: str | None) -> str | None:
+    problem = files.prefix_problem(prefix)
+    return problem and problem.replace(f"models/{files.FOLDER}", f"models/{_LORAS}")
+
+
+def _free(folder: Path, name: str, suffix: str = "") -> Path:
+    """``<name>_00001`` with the first number that is free."""
+    number = 1
+    while (path := folder / f"{name}_{number:05}{suffix}").exists():
+        number += 1
+    return path
