@@ -140,14 +140,19 @@ def train_base(
 ) -> tuple[UNet2DConditionModel, SmallVocabulary]:
     """Train UNet and text encoder from scratch and return them with averaged weights."""
     torch.manual_seed(settings.seed)
-    unet = build_unet().to(device(), memory_format=torch.channels_last).train()
+    unet = ready(build_unet())
     text = SmallVocabulary().to(device()).train()
-    if device().type == "cpu":
-        speed_up(unet)
     parameters = named(unet, text)
     loss = noise_loss(unet, text, data, settings)
     fit("base", parameters, loss, settings, folder, text_learns_faster, workers)
     return unet.eval(), text.eval()
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """Return a diffusers model on the training device, in the form that is quickest there."""
+    if device().type == "cpu":
+        return speed_up(model).train()
+    return model.to(device(), memory_format=torch.channels_last).train()
 
 
 def named(unet: UNet2DConditionModel, text: SmallVocabulary) -> dict[str, nn.Parameter]:

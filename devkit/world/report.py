@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..say import say
 from .checkpoint import Models, load_checkpoint
 from .compose import Scene
 from .data import rendered, scenes, to_tensor
@@ -142,7 +143,7 @@ def main() -> None:
     }
     path = options.assets / "figures.json"
     path.write_text(json.dumps(figures, indent=1) + "\n")
-    print(path.read_text())
+    say(path.read_text())
     if options.sheet:
         write_sheet(pictures, options.sheet)
 

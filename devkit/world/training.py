@@ -92,7 +92,7 @@ def fit(
 def averaged_weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """Return the averaged weights of a stage's latest saved state, finished or not."""
     with safe_open(folder / f"{name}.state.safetensors", "pt") as file:
-        keys = [key for key in file.keys() if key.startswith("average.")]  # noqa: SIM118
+        keys = [key for key in file.keys() if key.startswith("average.")]
         return {key.removeprefix("average."): file.get_tensor(key) for key in keys}
 
 
@@ -222,7 +222,7 @@ class _Run:
         }
         with self.log_path.open("a") as log:
             log.write(json.dumps(entry) + "\n")
-        print(self.name, entry, flush=True)
+        say(f"{self.name} {json.dumps(entry)}")
 
     def _restore(self) -> None:
         """Load the saved state, where there is one, else start the moments at zero."""

@@ -48,6 +48,7 @@ def train_decoder(
     pictures_path: Path,
     folder: Path,
     settings: Settings = DECODER_SETTINGS,
+    workers: int = 1,
 ) -> AutoencoderTiny:
     """Train the decoder on; the encoder, on which a UNet's latents rest, stays as it is."""
     model.train()
@@ -62,7 +63,7 @@ def train_decoder(
     parameters = {
         key: value for key, value in model.named_parameters() if key.startswith("decoder.")
     }
-    fit("decoder", parameters, loss, settings, folder)
+    fit("decoder", parameters, loss, settings, folder, workers=workers)
     return model.eval()
 
 

@@ -22,8 +22,8 @@ from .diffusion import (
     latents_of,
     named,
     noise_loss,
+    ready,
 )
-from .fast import speed_up
 from .training import Settings, device, fit
 from .vocabulary import NEW_OBJECT, NEW_STYLE, NEW_WORD, caption
 
@@ -102,9 +102,7 @@ def train_controlnet(
     unet, text = _trainable(models)
     unet.requires_grad_(False)
     text.requires_grad_(False)
-    control = build_controlnet(unet)
-    if device().type == "cpu":
-        speed_up(control)
+    control = ready(build_controlnet(unet))
 
     def residuals(index, noisy, timesteps, context) -> dict:
         hint = torch.from_numpy(hints[index.numpy()]).permute(0, 3, 1, 2).float().to(device())
@@ -127,10 +125,9 @@ def mask_hint(scene: Scene) -> np.ndarray:
 
 def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     """Return a ControlNet that starts as a copy of the UNet's way down and adds nothing yet."""
-    control = ControlNetModel.from_unet(
+    return ControlNetModel.from_unet(
         unet, conditioning_channels=3, conditioning_embedding_out_channels=(16, 32, 96, 256)
     )
-    return control.to(device(), memory_format=torch.channels_last).train()
 
 
 def load_controlnet(models: Models, path: str | os.PathLike) -> ControlNetModel:
@@ -234,10 +231,7 @@ def _in_new_word(scene: Scene) -> str:
 def _trainable(models: Models) -> tuple[UNet2DConditionModel, SmallVocabulary]:
     # A copy: a variant must not change the base.
     copy = from_sd_layout(to_sd_layout(models, torch.float32))
-    unet = copy.unet.to(device(), memory_format=torch.channels_last).train()
-    if device().type == "cpu":
-        speed_up(unet)
-    return unet, SmallVocabulary(copy.text_encoder).to(device()).train()
+    return ready(copy.unet), SmallVocabulary(copy.text_encoder).to(device()).train()
 
 
 def _control_key(key: str) -> str:
