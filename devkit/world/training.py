@@ -14,6 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..say import say
+
 
 @dataclass(frozen=True)
 class Settings:
