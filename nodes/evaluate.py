@@ -74,7 +74,9 @@ class TAVEvaluate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output("report", display_name="report", tooltip="What was measured, and what is good."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="What was measured, and what is good."
+                ),
                 io.String.Output(
                     "json", display_name="json", tooltip="The same numbers as JSON; null is not measured."
                 ),
@@ -152,7 +154,9 @@ class TAVReconstruction(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output("report", display_name="report", tooltip="The numbers and what they mean."),
-                io.Float.Output("psnr", display_name="psnr", tooltip="PSNR in dB over all frames; more is better."),
+                io.Float.Output(
+                    "psnr", display_name="psnr", tooltip="PSNR in dB over all frames; more is better."
+                ),
                 io.Image.Output(
                     "difference",
                     display_name="difference",

@@ -47,7 +47,13 @@ def _ellipse(
         picture,
         (round(centre[0] * 16), round(centre[1] * 16)),
         (round(axes[0] * 16), round(axes[1] * 16)),
-        0, 0, 360, colour.tolist(), -1, cv2.LINE_AA, 4,
+        0,
+        0,
+        360,
+        colour.tolist(),
+        -1,
+        cv2.LINE_AA,
+        4,
     )
 
 
@@ -79,7 +85,7 @@ def _grass(rng: np.random.Generator) -> np.ndarray:
         for _ in range(2):
             centre = (rng.uniform(0, SIDE), horizon + 14)
             _ellipse(canvas, centre, (rng.uniform(30, 55), 20), _colour(105, 178, 62) * 255)
-        canvas[horizon + 12:] = _to_bytes(picture)[horizon + 12:]
+        canvas[horizon + 12 :] = _to_bytes(picture)[horizon + 12 :]
 
     return _draw(picture, hills)
 
@@ -111,7 +117,7 @@ def _beach(rng: np.random.Generator) -> np.ndarray:
     sand = _gradient(_colour(240, 215, 160), _colour(225, 190, 125), SIDE - shore)
     picture = np.concatenate([sky, sea, sand])
     foam = _colour(245, 250, 250)
-    picture[shore - 2:shore + 1] = foam
+    picture[shore - 2 : shore + 1] = foam
     return picture
 
 
@@ -138,8 +144,10 @@ def _road(rng: np.random.Generator) -> np.ndarray:
             _polygon(
                 canvas,
                 [
-                    (columns[0] - widths[0], rows[0]), (columns[0] + widths[0], rows[0]),
-                    (columns[1] + widths[1], rows[1]), (columns[1] - widths[1], rows[1]),
+                    (columns[0] - widths[0], rows[0]),
+                    (columns[0] + widths[0], rows[0]),
+                    (columns[1] + widths[1], rows[1]),
+                    (columns[1] - widths[1], rows[1]),
                 ],
                 _colour(240, 240, 235) * 255,
             )

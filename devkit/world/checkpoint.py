@@ -75,9 +75,7 @@ def make_random(path: str | os.PathLike, seed: int = 0) -> None:
 
 def to_sd_layout(models: Models, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
     """Return the models' weights under SD 1.x's keys."""
-    weights = {
-        UNET_PREFIX + unet_key(key): value for key, value in models.unet.state_dict().items()
-    }
+    weights = {UNET_PREFIX + unet_key(key): value for key, value in models.unet.state_dict().items()}
     for key, value in _text_weights(models.text_encoder).items():
         weights[TEXT_PREFIX + key] = value
     for key, value in models.vae.state_dict().items():
@@ -125,9 +123,7 @@ def to_diffusers(
 
 def scheduler() -> DDIMScheduler:
     """Return SD 1.x's DDIM scheduler."""
-    return DDIMScheduler(
-        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+    return DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
 def unet_key(key: str) -> str:
@@ -173,9 +169,7 @@ def _text_weights(model: CLIPTextModel) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _load(
-    model: torch.nn.Module, keys: dict[str, str], weights: dict[str, torch.Tensor]
-) -> None:
+def _load(model: torch.nn.Module, keys: dict[str, str], weights: dict[str, torch.Tensor]) -> None:
     missing = [name for name in keys.values() if name not in weights]
     missing = [name for name in missing if not name.endswith("position_ids")]
     if missing:

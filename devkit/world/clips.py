@@ -36,9 +36,7 @@ class Actor:
     def at(self, time: float) -> Sprite:
         """Return the sprite at a time in 0..1. Raises ValueError for an unknown trajectory."""
         if self.trajectory not in _PATHS:
-            raise ValueError(
-                f"unknown trajectory {self.trajectory!r}; known: {', '.join(TRAJECTORIES)}"
-            )
+            raise ValueError(f"unknown trajectory {self.trajectory!r}; known: {', '.join(TRAJECTORIES)}")
         along, aside = _PATHS[self.trajectory](time)
         start, end = np.array(self.start), np.array(self.end)
         way = end - start

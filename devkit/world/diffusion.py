@@ -23,7 +23,7 @@ from .training import Settings, device, fit, half_precision
 from .vae import encode
 
 SETTINGS = Settings(
-    steps=9000, batch=32, lr=8e-4, warmup=300, ema=0.999, seed=3, save_every=250, log_every=50
+    steps=7000, batch=32, lr=8e-4, warmup=300, ema=0.999, seed=3, save_every=250, log_every=50
 )
 EMPTY_SHARE = 0.1
 """Share of captions left empty, for classifier-free guidance."""
@@ -94,7 +94,7 @@ def latents_of(vae: AutoencoderTiny, images: np.ndarray) -> torch.Tensor:
     vae = vae.to(device(), memory_format=torch.channels_last)
     parts = []
     for start in range(0, len(images), 64):
-        batch = to_tensor(images[start:start + 64]).to(device())
+        batch = to_tensor(images[start : start + 64]).to(device())
         parts.append(encode(vae, batch).half().cpu())
     return torch.cat(parts)
 
@@ -184,6 +184,6 @@ def disturb(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         elif draw < EMPTY_SHARE + STRANGE_SHARE:
             length = int((row != EOS_TOKEN).sum())
             place = int(rng.integers(1, length + 1))
-            row[place + 1:] = row[place:TOKENS - 1].clone()
+            row[place + 1 :] = row[place : TOKENS - 1].clone()
             row[place] = 0
     return tokens

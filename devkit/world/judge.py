@@ -104,9 +104,7 @@ def save_judge(judge: Judge, path: str | os.PathLike) -> None:
     save_file(weights, path)
 
 
-def train_judge(
-    pool: list[Scene], pictures_path: Path, folder: Path, settings: Settings = SETTINGS
-) -> Judge:
+def train_judge(pool: list[Scene], pictures_path: Path, folder: Path, settings: Settings = SETTINGS) -> Judge:
     """Train a judge on worn copies of the pool's pictures and return it."""
     torch.manual_seed(settings.seed)
     judge = Judge().to(device(), memory_format=torch.channels_last).train()

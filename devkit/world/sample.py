@@ -11,7 +11,7 @@ from .tokens import tokenize
 from .vae import decode
 
 STEPS = 25
-GUIDANCE = 4.0
+GUIDANCE = 2.5
 
 
 @torch.no_grad()

@@ -1,14 +1,14 @@
 """Train everything from scratch: ``python -m devkit.world.train``.
 
-The stages are vae, judge, base and variants. A killed run goes on where it was when the
-same command is given again; `--stages` chooses some of them. On a CPU, `--workers 2` lets
-two processes train the base together.
+The stages are vae, judge and base, and on demand decoder (the autoencoder's decoder learns
+on, for sharper pictures; the latents stay) and variants (DreamBooth, LoRA, ControlNet). A
+killed run goes on where it was when the same command is given again. On a CPU,
+`--workers 2` lets two processes train the base and the decoder together.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,14 +16,18 @@ import torch
 from . import diffusion, judge, vae, variants
 from .checkpoint import Models, load_checkpoint, save_checkpoint
 from .data import pictures, scenes
-from .training import device, write_log
+from .models import build_vae
+from .training import averaged_weights, device, write_log
 
-STAGES = ("vae", "judge", "base", "variants")
+STAGES = ("vae", "judge", "base", "decoder", "variants")
+SHIPPED = ("vae", "judge", "base")
+"""Stages that made the shipped weights."""
+
 POOL = 32000
 """Pictures that the autoencoder and the judge learn from."""
 
 POOL_SEED = 100
-BASE_POOL = 16000
+BASE_POOL = 8000
 """Pictures, the first of the pool, that the UNet learns from."""
 
 ASSETS = Path(__file__).parents[2] / "assets" / "tiny"
@@ -32,10 +36,10 @@ ASSETS = Path(__file__).parents[2] / "assets" / "tiny"
 def main() -> None:
     """Train the stages asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED)
     parser.add_argument("--work", type=Path, default=Path("build/world"), help="pools and states")
     parser.add_argument("--out", type=Path, default=ASSETS, help="where the weights go")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the base (CPU)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (CPU)")
     parser.add_argument("--threads", type=int, help="threads of each process (CPU)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -58,10 +62,7 @@ def main() -> None:
 
 
 def _vae(options: argparse.Namespace) -> None:
-    # Both fit() calls return at once where the saved state is already at its last step.
-    pool, path = scenes(POOL, POOL_SEED), options.work / "pictures.npy"
-    model = vae.train_vae(pool, path, options.work)
-    vae.train_decoder(model, pool, path, options.work)
+    vae.train_vae(scenes(POOL, POOL_SEED), options.work / "pictures.npy", options.work)
 
 
 def _judge(options: argparse.Namespace) -> None:
@@ -72,15 +73,28 @@ def _judge(options: argparse.Namespace) -> None:
 
 def _base(options: argparse.Namespace) -> None:
     pool = scenes(POOL, POOL_SEED)
-    autoencoder = _trained_vae(options, pool)
+    autoencoder = build_vae().to(device())
+    autoencoder.load_state_dict(averaged_weights("vae", options.work))
     images = pictures(pool, options.work / "pictures.npy")[:BASE_POOL]
     latents = diffusion.cache_latents(autoencoder, images, options.work / "latents.npy")
     tokens = diffusion.captions_tokens([scene.caption for scene in pool[:BASE_POOL]])
     data = diffusion.Captioned(latents, tokens)
-    workers = options.workers if device().type == "cpu" else 1
-    unet, text = diffusion.train_base(data, options.work, workers=workers)
+    unet, text = diffusion.train_base(data, options.work, workers=_workers(options))
     models = Models(unet, text.full(), autoencoder)
     save_checkpoint(models, options.out / "tiny-world.safetensors")
+
+
+def _decoder(options: argparse.Namespace) -> None:
+    path = options.out / "tiny-world.safetensors"
+    models = load_checkpoint(path)
+    vae.train_decoder(
+        models.vae.to(device()),
+        scenes(POOL, POOL_SEED),
+        options.work / "pictures.npy",
+        options.work,
+        workers=_workers(options),
+    )
+    save_checkpoint(models, path)
 
 
 def _variants(options: argparse.Namespace) -> None:
@@ -93,15 +107,11 @@ def _variants(options: argparse.Namespace) -> None:
         train(models, options.work, options.out / f"tiny-world-{name}.safetensors")
 
 
-def _trained_vae(options: argparse.Namespace, pool: list) -> torch.nn.Module:
-    path = options.work / "pictures.npy"
-    first = replace(vae.SETTINGS, steps=0)
-    last = replace(vae.DECODER_SETTINGS, steps=0)
-    model = vae.train_vae(pool, path, options.work, first)
-    return vae.train_decoder(model, pool, path, options.work, last)
+def _workers(options: argparse.Namespace) -> int:
+    return options.workers if device().type == "cpu" else 1
 
 
-_RUN = {"vae": _vae, "judge": _judge, "base": _base, "variants": _variants}
+_RUN = {"vae": _vae, "judge": _judge, "base": _base, "decoder": _decoder, "variants": _variants}
 
 
 if __name__ == "__main__":

@@ -211,9 +211,7 @@ class _Run:
         self.optimizer.zero_grad()
         decay = min(self.settings.ema, (step + 1) / (step + 20))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.values()), list(self.parameters.values()), 1 - decay
-            )
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
 
     def _log(self, step: int, losses: list[float], seconds: float) -> None:
         entry = {

@@ -14,13 +14,12 @@ from .models import build_vae
 from .training import Settings, device, fit, half_precision
 
 SETTINGS = Settings(steps=1600, batch=16, lr=1e-3, seed=1, ema=0.995)
-DECODER_SETTINGS = Settings(steps=2500, batch=16, lr=6e-4, seed=5, ema=0.995)
+DECODER_SETTINGS = Settings(steps=2500, batch=16, lr=3e-4, seed=5, ema=0.995)
 CROP = 64
 """Side of the squares cut from the pictures for training, in pixels."""
 
 LATENT_NOISE = 0.05
 """Noise added to the latents in training: the decoder has to bear a sampler's errors."""
-
 
 
 def train_vae(
@@ -60,9 +59,7 @@ def train_decoder(
             output = model.decoder(_noisy(encode(model, target))).float()
         return _distance(output, target)
 
-    parameters = {
-        key: value for key, value in model.named_parameters() if key.startswith("decoder.")
-    }
+    parameters = {key: value for key, value in model.named_parameters() if key.startswith("decoder.")}
     fit("decoder", parameters, loss, settings, folder, workers=workers)
     return model.eval()
 
@@ -112,9 +109,7 @@ def _unlike_noise(latents: torch.Tensor) -> torch.Tensor:
     return mean.square().mean() + (covariance - identity).square().mean()
 
 
-def _cuts(
-    images: np.ndarray, pool: list[Scene], rng: np.random.Generator, count: int
-) -> np.ndarray:
+def _cuts(images: np.ndarray, pool: list[Scene], rng: np.random.Generator, count: int) -> np.ndarray:
     """Cut squares, most of them around a sprite: there the detail is."""
     side = images.shape[1]
     out = np.empty((count, CROP, CROP, 3), np.uint8)
@@ -124,5 +119,5 @@ def _cuts(
             sprite = pool[chosen].sprites[0]
             corner = np.array(sprite.centre) - CROP / 2 + rng.uniform(-24, 24, 2)
         left, top = np.clip(corner, 0, side - CROP).astype(int)
-        out[index] = images[chosen, top:top + CROP, left:left + CROP]
+        out[index] = images[chosen, top : top + CROP, left : left + CROP]
     return out

@@ -38,9 +38,7 @@ POOL = 1500
 """Pictures that each variant learns from."""
 
 
-def train_dreambooth(
-    models: Models, folder: Path, out: Path, settings: Settings = DREAMBOOTH
-) -> None:
+def train_dreambooth(models: Models, folder: Path, out: Path, settings: Settings = DREAMBOOTH) -> None:
     """Teach the checkpoint a new sprite under a new word and write the changed tensors.
 
     Half of the pictures show the new sprite, half the old world: the prior is kept. Only
@@ -63,9 +61,7 @@ def train_dreambooth(
     _save(_only_new_rows(changed, before), out)
 
 
-def assemble_dreambooth(
-    base: str | os.PathLike, changes: str | os.PathLike, out: str | os.PathLike
-) -> None:
+def assemble_dreambooth(base: str | os.PathLike, changes: str | os.PathLike, out: str | os.PathLike) -> None:
     """Write the full checkpoint of the base file with a DreamBooth file's changes in it."""
     weights = load_file(base)
     for key, value in load_file(changes).items():
@@ -91,9 +87,7 @@ def train_lora(models: Models, folder: Path, out: Path, settings: Settings = LOR
     _save(lora.kohya(), out)
 
 
-def train_controlnet(
-    models: Models, folder: Path, out: Path, settings: Settings = CONTROLNET
-) -> None:
+def train_controlnet(models: Models, folder: Path, out: Path, settings: Settings = CONTROLNET) -> None:
     """Train a ControlNet on the sprites' masks and write it with the original's keys."""
     pool = scenes(POOL, settings.seed, pair_share=0)
     tokens = captions_tokens([scene.caption for scene in pool])
@@ -134,9 +128,7 @@ def load_controlnet(models: Models, path: str | os.PathLike) -> ControlNetModel:
     """Return a ControlNet that `train_controlnet` wrote, for the given models, float32."""
     control = build_controlnet(models.unet)
     weights = load_file(path)
-    control.load_state_dict(
-        {key: weights[_control_key(key)].float() for key in control.state_dict()}
-    )
+    control.load_state_dict({key: weights[_control_key(key)].float() for key in control.state_dict()})
     return control.eval()
 
 

@@ -6,8 +6,22 @@ import re
 from typing import NamedTuple
 
 OBJECTS = (
-    "rabbit", "cat", "dog", "elephant", "penguin", "frog", "pig", "turtle",
-    "jeep", "car", "rocket", "boat", "apple", "pumpkin", "mushroom", "football",
+    "rabbit",
+    "cat",
+    "dog",
+    "elephant",
+    "penguin",
+    "frog",
+    "pig",
+    "turtle",
+    "jeep",
+    "car",
+    "rocket",
+    "boat",
+    "apple",
+    "pumpkin",
+    "mushroom",
+    "football",
 )
 """Objects of the base checkpoint, in the order of the judge's outputs."""
 
@@ -64,9 +78,7 @@ def parse_caption(text: str) -> Meaning:
     Raises ValueError if the text is not of that form.
     """
     places = "|".join(re.escape(place) for place in _PLACES.values())
-    match = re.fullmatch(
-        rf"an? (\w+)(?: and an? (\w+))? ({places})(?:, (.+) style)?", text.strip()
-    )
+    match = re.fullmatch(rf"an? (\w+)(?: and an? (\w+))? ({places})(?:, (.+) style)?", text.strip())
     if match is None:
         raise ValueError(f"not a caption of this world: {text!r}")
     first, second, place, style = match.groups()

@@ -13,7 +13,8 @@ from .sampling import (
     sampling_sigmas,
 )
 
-# Marks a LATENT as inverted; holds the noise level it was carried to.
+# Marks a LATENT as inverted: the noise level it was carried to, and the sum of its values, because core's nodes
+# hand the mark on with results of their own.
 SIGMA = "tune_a_video_sigma"
 # The inverted latents of every level from the clean end on, in the network's scale, where asked for.
 TRAJECTORY = "tune_a_video_trajectory"
@@ -50,7 +51,9 @@ def invert(
         latent,
         on_step=keep if keep_trajectory else None,
     )
-    marks = {SIGMA: float(sigmas[-1])} | ({TRAJECTORY: trajectory} if keep_trajectory else {})
+    marks = {SIGMA: (float(sigmas[-1]), _sum(result["samples"]))} | (
+        {TRAJECTORY: trajectory} if keep_trajectory else {}
+    )
     return {**result, **marks}
 
 
@@ -106,16 +109,15 @@ def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
     for latents that are not noise.
     """
     samples = latent["samples"]
-    level = latent.get(SIGMA)
-    # Noise is about as wide as its level, a clean clip about 1 wide. Core's samplers hand the mark on with their
-    # clean results; it only makes the benefit of the doubt larger.
-    spread = float(model.model.process_latent_in(samples).std())
-    if spread < min(2.0, sigma / 3 if level is None else level / 6):
-        raise ValueError(
-            "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
-            "or set 'start' to random noise."
-        )
-    if level is None:
+    level, checksum = latent.get(SIGMA, (None, None))
+    if level is None or checksum != _sum(samples):
+        # Noise is about as wide as its level, a clean clip about 1 wide.
+        spread = float(model.model.process_latent_in(samples).std())
+        if 0.3 < spread < min(2.0, sigma / 3):
+            raise ValueError(
+                "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
+                "or set 'start' to random noise."
+            )
         return samples
     scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
     return samples if scale == 1.0 else _rescaled(model, samples, scale)
@@ -127,6 +129,10 @@ def noise(model: ModelPatcher, like: Tensor, seed: int, sigma: float, shared: bo
     shape = (1, *like.shape[1:]) if shared else like.shape
     fresh = torch.randn(shape, generator=generator).expand(like.shape) * (1 + sigma**2) ** 0.5
     return model.model.process_latent_out(fresh)
+
+
+def _sum(samples: Tensor) -> float:
+    return float(samples.double().sum())
 
 
 def _rescaled(model: ModelPatcher, samples: Tensor, scale: float) -> Tensor:

@@ -85,7 +85,9 @@ def test_other_sizes_are_refused_in_plain_words(evaluate, check):
         ValueError, match="'source' holds 2 frames of 48x32, the other video 3 of 48x32; give both"
     ):
         evaluate.execute(noise(), "", "none", source=noise(2))
-    with pytest.raises(ValueError, match="'background' holds 2 masks of 48x32; the video needs 1 or 3 of 48x32"):
+    with pytest.raises(
+        ValueError, match="'background' holds 2 masks of 48x32; the video needs 1 or 3 of 48x32"
+    ):
         evaluate.execute(noise(), "", "none", source=noise(), background=torch.ones(2, 32, 48))
     with pytest.raises(ValueError, match="'reconstruction' holds"):
         check.execute(noise(3), noise(4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from graphs import base, inflate, link, node, tune
 from safetensors import safe_open
@@ -59,39 +60,49 @@ def whole_run(server: Server, client: Client, seed: int) -> dict[str, torch.Tens
 
 def test_a_stopped_run_goes_on_bit_for_bit(server: Server, client: Client) -> None:
     seed = 4101
+    others = set((folder(server) / "unfinished").glob("*.state"))
     result = run_until(client, graph("stopped/a", seed), 2, client.interrupt)
     assert result.interrupted
     path = folder(server) / "stopped/a_00001.safetensors"
     at = steps_of(path)
     assert 2 <= at < STEPS
-    states = list((folder(server) / "unfinished").glob("*.state"))
-    assert len(states) == 1
+    (state,) = set((folder(server) / "unfinished").glob("*.state")) - others
     seen = []
     client.run(graph("stopped/a", seed), lambda p: seen.append(p) if p.node == "tuned" else None).check()
     first = next(p.value for p in seen if p.state == "progress")
     assert first > at, "it must go on, not start again"
     assert steps_of(path) == STEPS
-    assert not states[0].exists()
+    assert not state.exists()
     assert list(path.parent.iterdir()) == [path], "the stopped run's file is the finished run's"
     assert same(tensors(path), whole_run(server, client, seed))
 
 
 def test_a_killed_server_loses_at_most_save_every_steps(server: Server, client: Client) -> None:
-    seed = 4102
-    prompt = graph("killed/a", seed, save_every=2)
+    seed, steps, every = 4102, 60, 4
+    prompt = graph("killed/a", seed, save_every=every)
+    prompt["tuned"]["inputs"]["steps"] = steps
     path = folder(server) / "killed/a_00001.safetensors"
+    seen = []
 
-    try:
-        run_until(client, prompt, 5, server.kill)
-    except Exception as error:  # however a vanished server shows itself
-        assert error is not None
-    assert not server.running
-    assert steps_of(path) == 4
+    def on_progress(progress) -> None:
+        if progress.node == "tuned" and progress.state == "progress":
+            seen.append(progress.value)
+            if progress.value >= every + 1 and server.running:
+                server.kill()
+
+    with pytest.raises(Exception):  # noqa: B017  (however a vanished server shows itself)
+        client.run(prompt, on_progress)
+    assert seen[-1] < steps, "it must have been killed on the way"
+    assert every <= steps_of(path) < steps
+    assert steps_of(path) > seen[-1] - every
     server.start()
     again = server.client()
     again.run(prompt).check()
-    assert steps_of(path) == STEPS
-    assert same(tensors(path), whole_run(server, again, seed))
+    assert steps_of(path) == steps
+    whole = graph("whole/killed", seed, resume=False)
+    whole["tuned"]["inputs"]["steps"] = steps
+    again.run(whole).check()
+    assert same(tensors(path), tensors(folder(server) / "whole/killed_00001.safetensors"))
 
 
 def test_a_finished_run_is_found_again(server: Server, client: Client) -> None:
