@@ -72,18 +72,18 @@ def fit(
     cores are also used by others; its results differ slightly from run to run.
     """
     run = _Run(name, parameters, loss, settings, folder, lr_scale)
-    helpers = [
+    children = [
         torch.multiprocessing.get_context("fork").Process(target=run.work, daemon=True)
         for _ in range(workers - 1)
     ]
-    if helpers:
+    if children:
         torch.set_num_threads(1)
         run.share()
-    for helper in helpers:
-        helper.start()
+    for child in children:
+        child.start()
     run.work(first=True)
-    for helper in helpers:
-        helper.join()
+    for child in children:
+        child.join()
     run.save()
     with torch.no_grad():
         for key, value in parameters.items():
@@ -159,7 +159,7 @@ class _Run:
         parent = None if first else os.getppid()
         losses: list[float] = []
         began, logged, saved = time.monotonic(), self.step.value, self.step.value
-        # A helper whose parent was killed must not train on alone.
+        # A child whose parent was killed must not train on alone.
         while first or os.getppid() == parent:
             step = self._take()
             if step is None:
