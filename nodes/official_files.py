@@ -4,22 +4,19 @@ import json
 import os
 from pathlib import Path
 
-import comfy.utils
 import folder_paths
-import torch
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..tav_core.lora_file import save_lora
 from ..tav_core.official_files import load_official, save_official, weights_file
 from ..tav_core.weights import TunedWeights, WeightsError
 from .host import files
+from .host.base import base_weights, diffusers_config
 from .host.model import check_model
 from .host.types import TunedWeightsType
 
-_DTYPES = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
 _LORAS = "loras"
-_PIXELS_PER_LATENT = 8
 
 
 class TAVLoadOfficial(io.ComfyNode):
@@ -79,7 +76,7 @@ class TAVLoadOfficial(io.ComfyNode):
         check_model(model)
         if folder not in official_folders():
             raise WeightsError(f"{folder}: there is no such folder in models/{files.FOLDER}")
-        weights = load_official(_folder(folder), base_weights(model), exact)
+        weights = load_official(_folder(folder), _on_cpu(base_weights(model)), exact)
         return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))
 
 
@@ -110,7 +107,7 @@ class TAVSaveOfficial(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(_DTYPES),
+                    options=list(files.PRECISIONS),
                     default="fp32 (exact)",
                     tooltip="fp16 halves the file and rounds the weights; the official code saves fp32.",
                 ),
@@ -127,9 +124,11 @@ class TAVSaveOfficial(io.ComfyNode):
         check_model(model)
         # Named and numbered like our files, but a folder.
         path = files.new_path(filename_prefix)
-        folder = _free(path.parent, path.stem.rpartition("_")[0])
+        folder = files.first_free(path.parent, path.stem.rpartition("_")[0])
         config = diffusers_config(model)
-        save_official(folder, weights, base_weights(model), config, dtype=_DTYPES[precision])
+        save_official(
+            folder, weights, _on_cpu(base_weights(model)), config, dtype=files.PRECISIONS[precision]
+        )
         return io.NodeOutput(ui={"text": [f"saved {folder.name}"]})
 
 
@@ -154,7 +153,7 @@ class TAVSaveQueryLora(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(_DTYPES),
+                    options=list(files.PRECISIONS),
                     default="fp32 (exact)",
                     tooltip="fp16 halves the file and rounds the weights.",
                 ),
@@ -173,8 +172,8 @@ class TAVSaveQueryLora(io.ComfyNode):
             raise ValueError(problem)
         root = folder_paths.get_folder_paths(_LORAS)[0]
         folder, name, *_ = folder_paths.get_save_image_path(filename_prefix.strip(), root)
-        path = _free(Path(folder), name, ".safetensors")
-        save_lora(path, weights, _DTYPES[precision])
+        path = files.first_free(Path(folder), name, ".safetensors")
+        save_lora(path, weights, files.PRECISIONS[precision])
         return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
 
 
@@ -188,41 +187,6 @@ def official_folders() -> list[str]:
                 inner.clear()
                 found.add(relative.as_posix())
     return sorted(found)
-
-
-def base_weights(model: ModelPatcher) -> dict[str, torch.Tensor]:
-    """The UNet's tensors by diffusers names, as ``model`` was loaded, without patches."""
-    patches = model.get_key_patches("diffusion_model.")
-    weights = {}
-    for theirs, ours in comfy.utils.unet_to_diffusers(dict(model.model.model_config.unet_config)).items():
-        entry = patches.get(f"diffusion_model.{ours}")
-        if entry is not None:
-            weight, convert = entry[0]
-            weights[theirs] = convert(weight, inplace=False).detach().cpu()
-    return weights
-
-
-def diffusers_config(model: ModelPatcher) -> dict:
-    """The diffusers configuration of the UNet in ``model``, as far as the official code reads it."""
-    config = model.model.model_config.unet_config
-    width, layers = config["model_channels"], list(config["num_res_blocks"])
-    channels = [width * factor for factor in config["channel_mult"]]
-    depths = [config["transformer_depth"][sum(layers[:i])] for i in range(len(layers))]
-    head_width = config.get("num_head_channels", -1)
-    # In such a configuration "attention_head_dim" is the number of heads.
-    heads = config.get("num_heads", -1) if head_width in (-1, None) else [c // head_width for c in channels]
-    return {
-        "sample_size": 512 // _PIXELS_PER_LATENT,
-        "in_channels": config["in_channels"],
-        "out_channels": config["out_channels"],
-        "block_out_channels": channels,
-        "layers_per_block": layers[0],
-        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-        "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
-        "cross_attention_dim": config["context_dim"],
-        "attention_head_dim": heads,
-        "use_linear_projection": bool(config.get("use_linear_in_transformer", False)),
-    }
 
 
 def _has_weights(folder: Path) -> bool:
@@ -244,9 +208,5 @@ def _lora_prefix_problem(prefix: str | None) -> str | None:
     return problem and problem.replace(f"models/{files.FOLDER}", f"models/{_LORAS}")
 
 
-def _free(folder: Path, name: str, suffix: str = "") -> Path:
-    """``<name>_00001`` with the first number that is free."""
-    number = 1
-    while (path := folder / f"{name}_{number:05}{suffix}").exists():
-        number += 1
-    return path
+def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.cpu() for name, weight in weights.items()}

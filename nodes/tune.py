@@ -8,7 +8,8 @@ from ..tav_core.learning_rate import LEARNING_RATE_SCHEDULES
 from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
 from ..tav_core.weights import TunedMetadata
 from .host import files
-from .host.apply import apply_weights, base_fingerprint
+from .host.apply import apply_weights
+from .host.base import base_fingerprint
 from .host.checks import check_clip, check_conditioning_frames, prompt_embedding
 from .host.graph import upstream_value
 from .host.inflate import Inflation, inflation_of
@@ -172,8 +173,6 @@ class TAVTune(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
-        if filename_prefix is None:  # comes over a connection
-            return True
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod

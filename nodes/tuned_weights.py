@@ -3,16 +3,15 @@
 import json
 import logging
 
-import torch
 from comfy_api.latest import io
 
 from ..tav_core.weights import TunedWeights
 from .host import files
-from .host.apply import apply_weights, base_fingerprint
+from .host.apply import apply_weights
+from .host.base import base_fingerprint
 from .host.types import TunedWeightsType
 
 _STRENGTH = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
-_DTYPES = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
 
 
 class TAVApplyWeights(io.ComfyNode):
@@ -77,7 +76,7 @@ class TAVSaveWeights(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(_DTYPES),
+                    options=list(files.PRECISIONS),
                     default="fp32 (exact)",
                     tooltip="fp16 halves the file and rounds the weights.",
                 ),
@@ -87,14 +86,12 @@ class TAVSaveWeights(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
-        if filename_prefix is None:  # comes over a connection
-            return True
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod
     def execute(cls, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
         path = files.new_path(filename_prefix)
-        weights.save(path, _DTYPES[precision])
+        weights.save(path, files.PRECISIONS[precision])
         return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
 
 

@@ -5,7 +5,7 @@ import logging
 from comfy.model_patcher import ModelPatcher
 
 from ...tav_core.queries import query_deltas
-from ...tav_core.weights import TunedWeights, check_fit, fingerprint
+from ...tav_core.weights import TunedWeights, check_fit
 from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher
 from .model import check_model
 from .names import block_paths, blocks_at
@@ -36,15 +36,3 @@ def apply_weights(
         if len(taken) != len(patches):
             logging.warning("Tune-A-Video: %d query weights found no place", len(patches) - len(taken))
     return tuned
-
-
-def base_fingerprint(model: ModelPatcher) -> str:
-    """`tav_core.weights.fingerprint` of the weights ``model`` was loaded with, without patches."""
-    paths = {ours: theirs for theirs, ours in block_paths(model.model.model_config.unet_config).items()}
-    weights = {}
-    for key, (origin, *_) in model.get_key_patches("diffusion_model.").items():
-        path, _, rest = key.removeprefix("diffusion_model.").partition(".attn")
-        if path in paths and rest.split(".")[1] in ("to_q", "to_k", "to_v"):
-            weight, convert = origin
-            weights[f"{paths[path]}.attn{rest}"] = convert(weight, inplace=False)
-    return fingerprint(weights)

@@ -5,10 +5,13 @@ import tempfile
 from pathlib import Path
 
 import folder_paths
+import torch
 
 from ...tav_core.weights import TunedWeights, WeightsError
 
 FOLDER = "tune_a_video"
+# How tensors are stored in files that a user saves.
+PRECISIONS = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
 
 
 def register_folder() -> None:
@@ -62,8 +65,13 @@ def new_path(prefix: str) -> Path:
         raise ValueError(problem)
     base = Path(folder_paths.get_folder_paths(FOLDER)[0])
     folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))
+    return first_free(Path(folder), name, ".safetensors")
+
+
+def first_free(folder: Path, name: str, suffix: str = "") -> Path:
+    """``<name>_00001<suffix>`` in ``folder`` with the first number that is free."""
     number = 1
-    while (path := Path(folder) / f"{name}_{number:05}.safetensors").exists():
+    while (path := folder / f"{name}_{number:05}{suffix}").exists():
         number += 1
     return path
 

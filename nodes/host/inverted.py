@@ -35,12 +35,9 @@ def invert(
     sigmas = inversion_sigmas(model, steps)
     # A mask would keep ComfyUI from carrying the masked part along.
     latent = {key: value for key, value in latent.items() if key != "noise_mask"}
-    clean = model.model.process_latent_in(latent["samples"])
-    trajectory = [clean * (1 + sigmas[0] ** 2).sqrt()]
-
-    def keep(x: Tensor) -> None:
-        trajectory.append(x.cpu().clone())
-
+    trajectory: list[Tensor] = []
+    if keep_trajectory:
+        trajectory.append(model.model.process_latent_in(latent["samples"]) * (1 + sigmas[0] ** 2).sqrt())
     result = run_sampler(
         model,
         inversion_sampler(),
@@ -49,12 +46,12 @@ def invert(
         negative,
         cfg,
         latent,
-        on_step=keep if keep_trajectory else None,
+        on_step=(lambda x: trajectory.append(x.cpu().clone())) if keep_trajectory else None,
     )
-    marks = {SIGMA: (float(sigmas[-1]), _sum(result["samples"]))} | (
-        {TRAJECTORY: trajectory} if keep_trajectory else {}
-    )
-    return {**result, **marks}
+    result[SIGMA] = (float(sigmas[-1]), _sum(result["samples"]))
+    if keep_trajectory:
+        result[TRAJECTORY] = trajectory
+    return result
 
 
 def sample(

@@ -219,7 +219,6 @@ def test_the_background_is_what_no_sprite_covers(small_file):
     assert not (clip.masks.any(axis=1) & ~covered).any()
 
 
-@pytest.mark.skipif(not JUDGE.is_file(), reason="the judge is not in this checkout")
 def test_the_real_judge_finds_the_sources():
     judge = load_judge(JUDGE)
     for source in load_cases(SHIPPED).sources:
@@ -315,7 +314,9 @@ def test_ablations_take_away_what_they_say(small_file, weights):
     from benchmarks.edits.run import SourceRun
 
     cases = load_cases(small_file)
-    run = SourceRun(Model(weights / "model.safetensors", torch.device("cpu")), cases.sources[0], cases.settings, 0)
+    run = SourceRun(
+        Model(weights / "model.safetensors", torch.device("cpu")), cases.sources[0], cases.settings, 0
+    )
     frames = {name: run.edit(ROWS[name], "a cat on the grass").frames for name in ROWS}
     torch.testing.assert_close(frames["source"], run.frames)
     names = list(ROWS)

@@ -4,6 +4,24 @@ from __future__ import annotations
 
 CHECKPOINT = "tiny-world.safetensors"
 
+# The settings of TAVTune that suit tests.
+TUNING = {
+    "steps": 2,
+    "learning_rate": 1e-3,
+    "seed": 0,
+    "trainable": "queries + temporal",
+    "gradient_checkpointing": "none",
+    "filename_prefix": "test/tuned",
+    "save_every": 0,
+    "query_rank": 0,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "min_snr_gamma": 0.0,
+    "accumulation": 1,
+}
+
 
 def link(node: str, output: int = 0) -> list:
     """A connection from an output."""
@@ -43,24 +61,8 @@ def inflate(model: list, attention: str = "first+previous", norm: str = "joint")
 
 def tune(model: list, **changes) -> dict:
     """TAVTune for a few steps on the clip of `base`."""
-    settings = {
-        "steps": 2,
-        "learning_rate": 1e-3,
-        "seed": 0,
-        "trainable": "queries + temporal",
-        "gradient_checkpointing": "none",
-        "filename_prefix": "test/tuned",
-        "save_every": 0,
-        "query_rank": 0,
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "weight_decay": 0.01,
-        "max_grad_norm": 1.0,
-        "min_snr_gamma": 0.0,
-        "accumulation": 1,
-    }
     inputs = {"model": model, "latent": link("latent"), "positive": link("source")}
-    return node("TAVTune", **(inputs | settings | changes))
+    return node("TAVTune", **(inputs | TUNING | changes))
 
 
 def invert(model: list, steps: int = 4, **changes) -> dict:

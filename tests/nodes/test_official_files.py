@@ -152,7 +152,7 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
 
     weights = bench.pack("tav_core.weights").TunedWeights.load(tuned_file)
-    assert weights.metadata.base_fingerprint == bench.pack("nodes.host.apply").base_fingerprint(bench.model)
+    assert weights.metadata.base_fingerprint == bench.pack("nodes.host.base").base_fingerprint(bench.model)
     with torch.inference_mode():
         latent = {"samples": bench.vae.encode(clip.frames)}
         tuned = bench.apply(weights)

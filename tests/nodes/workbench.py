@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from graphs import TUNING
 from torch import Tensor
 
 STEPS = 2
@@ -79,23 +80,7 @@ class Workbench:
 
     def tune(self, model: Any = None, **changes: Any) -> tuple:
         """Tune on One Video for a few steps: model, weights, loss map."""
-        settings = {
-            "steps": 2,
-            "learning_rate": 1e-3,
-            "seed": 0,
-            "trainable": "queries + temporal",
-            "gradient_checkpointing": "none",
-            "filename_prefix": "workbench/tuned",
-            "save_every": 0,
-            "query_rank": 0,
-            "schedule": "constant",
-            "warmup_steps": 0,
-            "weight_decay": 0.01,
-            "max_grad_norm": 1.0,
-            "min_snr_gamma": 0.0,
-            "accumulation": 1,
-            "resume": False,
-        }
+        settings = TUNING | {"filename_prefix": "workbench/tuned", "resume": False}
         inputs = {"model": model or self.model, "latent": self.latent, "positive": self.source}
         return self.run("TAVTune", **(inputs | settings | changes))
 
