@@ -25,6 +25,9 @@ from .vae import encode
 SETTINGS = Settings(
     steps=7000, batch=32, lr=8e-4, warmup=300, ema=0.999, seed=3, save_every=250, log_every=50
 )
+REFINE = Settings(
+    steps=8000, batch=32, lr=6e-4, warmup=200, ema=0.999, seed=5, save_every=250, log_every=50
+)
 EMPTY_SHARE = 0.1
 """Share of captions left empty, for classifier-free guidance."""
 
@@ -145,6 +148,25 @@ def train_base(
     parameters = named(unet, text)
     loss = noise_loss(unet, text, data, settings)
     fit("base", parameters, loss, settings, folder, text_learns_faster, workers)
+    return unet.eval(), text.eval()
+
+
+def refine_base(
+    data: Captioned,
+    weights: dict[str, torch.Tensor],
+    folder: Path,
+    settings: Settings = REFINE,
+    workers: int = 1,
+) -> tuple[UNet2DConditionModel, SmallVocabulary]:
+    """Train UNet and text encoder on from `weights`, those that `train_base` left."""
+    unet = ready(build_unet())
+    text = SmallVocabulary().to(device()).train()
+    parameters = named(unet, text)
+    with torch.no_grad():
+        for key, value in parameters.items():
+            value.copy_(weights[key])
+    loss = noise_loss(unet, text, data, settings)
+    fit("refine", parameters, loss, settings, folder, text_learns_faster, workers)
     return unet.eval(), text.eval()
 
 

@@ -1,8 +1,8 @@
 """Train everything from scratch: ``python -m devkit.world.train``.
 
-The stages are vae, judge and base, and on demand decoder (the autoencoder's decoder learns
-on, for sharper pictures; the latents stay) and variants (DreamBooth, LoRA, ControlNet). A
-killed run goes on where it was when the same command is given again. On a CPU,
+The stages are vae, judge, base, refine (the base learns on, from more pictures and mostly
+from the styles with fine structure) and variants (DreamBooth, LoRA, ControlNet), and on
+demand decoder (the autoencoder's decoder learns on; the latents stay). A killed run goes on where it was when the same command is given again. On a CPU,
 `--workers 2` lets two processes train the base and the decoder together.
 """
 
@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderTiny
 
 from . import diffusion, judge, vae, variants
 from .checkpoint import Models, load_checkpoint, save_checkpoint
@@ -19,8 +20,8 @@ from .data import pictures, scenes
 from .models import build_vae
 from .training import averaged_weights, device, write_log
 
-STAGES = ("vae", "judge", "base", "decoder", "variants")
-SHIPPED = ("vae", "judge", "base")
+STAGES = ("vae", "judge", "base", "refine", "decoder", "variants")
+SHIPPED = ("vae", "judge", "base", "refine", "variants")
 """Stages that made the shipped weights."""
 
 POOL = 32000
@@ -29,6 +30,12 @@ POOL = 32000
 POOL_SEED = 100
 BASE_POOL = 8000
 """Pictures, the first of the pool, that the UNet learns from."""
+
+REFINE_POOL = 16000
+"""Pictures, the first of the pool, that the UNet learns on from."""
+
+STYLE_WEIGHTS = {"plain": 1, "sketch": 2, "pixel art": 2}
+"""How often the refining stage shows a picture of each style, compared with plain ones."""
 
 ASSETS = Path(__file__).parents[2] / "assets" / "tiny"
 
@@ -54,6 +61,7 @@ def main() -> None:
         "decoder": vae.DECODER_SETTINGS,
         "judge": judge.SETTINGS,
         "base": diffusion.SETTINGS,
+        "refine": diffusion.REFINE,
         "dreambooth": variants.DREAMBOOTH,
         "lora": variants.LORA,
         "controlnet": variants.CONTROLNET,
@@ -72,16 +80,35 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def _base(options: argparse.Namespace) -> None:
-    pool = scenes(POOL, POOL_SEED)
-    autoencoder = build_vae().to(device())
-    autoencoder.load_state_dict(averaged_weights("vae", options.work))
-    images = pictures(pool, options.work / "pictures.npy")[:BASE_POOL]
-    latents = diffusion.cache_latents(autoencoder, images, options.work / "latents.npy")
-    tokens = diffusion.captions_tokens([scene.caption for scene in pool[:BASE_POOL]])
-    data = diffusion.Captioned(latents, tokens)
+    data, autoencoder = _latents(options, BASE_POOL)
     unet, text = diffusion.train_base(data, options.work, workers=_workers(options))
     models = Models(unet, text.full(), autoencoder)
     save_checkpoint(models, options.out / "tiny-world.safetensors")
+
+
+def _refine(options: argparse.Namespace) -> None:
+    data, autoencoder = _latents(options, REFINE_POOL)
+    rows = [
+        row
+        for row, scene in enumerate(scenes(POOL, POOL_SEED)[:REFINE_POOL])
+        for _ in range(STYLE_WEIGHTS[scene.style])
+    ]
+    data = diffusion.Captioned(data.latents[rows], data.tokens[rows])
+    weights = averaged_weights("base", options.work)
+    unet, text = diffusion.refine_base(data, weights, options.work, workers=_workers(options))
+    models = Models(unet, text.full(), autoencoder)
+    save_checkpoint(models, options.out / "tiny-world.safetensors")
+
+
+def _latents(options: argparse.Namespace, count: int) -> tuple[diffusion.Captioned, AutoencoderTiny]:
+    """Return the first pictures of the pool as captioned latents, and the autoencoder."""
+    pool = scenes(POOL, POOL_SEED)
+    autoencoder = build_vae().to(device())
+    autoencoder.load_state_dict(averaged_weights("vae", options.work))
+    images = pictures(pool, options.work / "pictures.npy")[:count]
+    latents = diffusion.cache_latents(autoencoder, images, options.work / f"latents-{count}.npy")
+    tokens = diffusion.captions_tokens([scene.caption for scene in pool[:count]])
+    return diffusion.Captioned(latents, tokens), autoencoder
 
 
 def _decoder(options: argparse.Namespace) -> None:
@@ -111,7 +138,14 @@ def _workers(options: argparse.Namespace) -> int:
     return options.workers if device().type == "cpu" else 1
 
 
-_RUN = {"vae": _vae, "judge": _judge, "base": _base, "decoder": _decoder, "variants": _variants}
+_RUN = {
+    "vae": _vae,
+    "judge": _judge,
+    "base": _base,
+    "refine": _refine,
+    "decoder": _decoder,
+    "variants": _variants,
+}
 
 
 if __name__ == "__main__":

@@ -50,12 +50,16 @@ def train_dreambooth(models: Models, folder: Path, out: Path, settings: Settings
     data = Captioned(latents_of(models.vae, rendered(pool)), captions_tokens(words))
     before = to_sd_layout(models)
     unet, text = _trainable(models)
+    table = text.encoder.get_input_embeddings().weight
+    stranger = table.detach()[-1].clone()
     parameters = {
         key: value
         for key, value in named(unet, text).items()
         if ".attentions." in key or key.endswith("token_embedding.weight")
     }
     fit("dreambooth", parameters, noise_loss(unet, text, data, settings), settings, folder)
+    # The last row stands for all words outside the world: left as it was, the file stays small.
+    table.data[-1] = stranger
     after = to_sd_layout(Models(unet, text.full(), models.vae))
     changed = {key: value for key, value in after.items() if not torch.equal(value, before[key])}
     _save(_only_new_rows(changed, before), out)
