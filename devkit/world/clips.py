@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -117,6 +117,17 @@ def demo_plan() -> ClipPlan:
     """Return the plan of the demo's clip: a rabbit that moves over the grass."""
     actor = Actor("rabbit", (34, 86), (94, 74), 58, "curved")
     return ClipPlan((actor,), "grass", "plain", 16, seed=7)
+
+
+def long_plan() -> ClipPlan:
+    """Return the plan of the demo's long clip: the rabbit again, three times as slow."""
+    return replace(demo_plan(), frames=48)
+
+
+def second_plan() -> ClipPlan:
+    """Return the plan of the demo's second clip: a penguin that walks over the snow, ever faster."""
+    actor = Actor("penguin", (34, 78), (94, 84), 56, "accelerating")
+    return ClipPlan((actor,), "snow", "plain", 16, seed=9)
 
 
 def write_mp4(frames: np.ndarray, path: str | os.PathLike, fps: float = 8, scale: int = 4) -> None:

@@ -25,9 +25,7 @@ from .vae import encode
 SETTINGS = Settings(
     steps=7000, batch=32, lr=8e-4, warmup=300, ema=0.999, seed=3, save_every=250, log_every=50
 )
-REFINE = Settings(
-    steps=8000, batch=32, lr=6e-4, warmup=200, ema=0.999, seed=5, save_every=250, log_every=50
-)
+REFINE = Settings(steps=6500, batch=32, lr=6e-4, warmup=200, ema=0.999, seed=5, save_every=250, log_every=50)
 EMPTY_SHARE = 0.1
 """Share of captions left empty, for classifier-free guidance."""
 

@@ -1,9 +1,10 @@
 """Train everything from scratch: ``python -m devkit.world.train``.
 
 The stages are vae, judge, base, refine (the base learns on, from more pictures and mostly
-from the styles with fine structure) and variants (DreamBooth, LoRA, ControlNet), and on
-demand decoder (the autoencoder's decoder learns on; the latents stay). A killed run goes on where it was when the same command is given again. On a CPU,
-`--workers 2` lets two processes train the base and the decoder together.
+from the styles with fine structure), decoder (the autoencoder's decoder learns on; the
+latents stay) and variants (DreamBooth, LoRA, ControlNet). A killed run goes on where it
+was when the same command is given again. On a CPU, `--workers 2` lets two processes train
+the base and the decoder together.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from .models import build_vae
 from .training import averaged_weights, device, write_log
 
 STAGES = ("vae", "judge", "base", "refine", "decoder", "variants")
-SHIPPED = ("vae", "judge", "base", "refine", "variants")
-"""Stages that made the shipped weights."""
+"""Stages, in their order; all of them made the shipped weights."""
 
 POOL = 32000
 """Pictures that the autoencoder and the judge learn from."""
@@ -43,7 +43,7 @@ ASSETS = Path(__file__).parents[2] / "assets" / "tiny"
 def main() -> None:
     """Train the stages asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--work", type=Path, default=Path("build/world"), help="pools and states")
     parser.add_argument("--out", type=Path, default=ASSETS, help="where the weights go")
     parser.add_argument("--workers", type=int, default=1, help="processes (CPU)")

@@ -14,7 +14,13 @@ from .models import build_vae
 from .training import Settings, device, fit, half_precision
 
 SETTINGS = Settings(steps=1600, batch=16, lr=1e-3, seed=1, ema=0.995)
-DECODER_SETTINGS = Settings(steps=2500, batch=16, lr=3e-4, seed=5, ema=0.995)
+DECODER_SETTINGS = Settings(steps=2400, batch=16, lr=5e-4, seed=6, ema=0.99)
+DECODER_STYLES = {"plain": 2, "sketch": 2, "pixel art": 3}
+"""How often the decoder's own stage shows a picture of each style."""
+
+GRID = 8
+"""Pixels of a latent's side. Pixel art's blocks lie on this grid."""
+
 CROP = 64
 """Side of the squares cut from the pictures for training, in pixels."""
 
@@ -52,12 +58,15 @@ def train_decoder(
     """Train the decoder on; the encoder, on which a UNet's latents rest, stays as it is."""
     model.train()
     images = pictures(pool, pictures_path)
+    rows = np.repeat(np.arange(len(pool)), [DECODER_STYLES[scene.style] for scene in pool])
 
     def loss(step: int) -> torch.Tensor:
-        target = _batch(images, pool, settings, step)
+        rng = np.random.default_rng([settings.seed, step])
+        chosen = rng.choice(rows, settings.batch)
+        target = to_tensor(_cuts(images, pool, rng, chosen, GRID)).to(device())
         with half_precision():
             output = model.decoder(_noisy(encode(model, target))).float()
-        return _distance(output, target)
+        return _distance(output, target) + 0.1 * _edge_distance(output, target)
 
     parameters = {key: value for key, value in model.named_parameters() if key.startswith("decoder.")}
     fit("decoder", parameters, loss, settings, folder, workers=workers)
@@ -87,7 +96,8 @@ def reconstruction_psnr(model: AutoencoderTiny, images: torch.Tensor) -> torch.T
 
 def _batch(images: np.ndarray, pool: list[Scene], settings: Settings, step: int) -> torch.Tensor:
     rng = np.random.default_rng([settings.seed, step])
-    return to_tensor(_cuts(images, pool, rng, settings.batch)).to(device())
+    chosen = rng.integers(len(pool), size=settings.batch)
+    return to_tensor(_cuts(images, pool, rng, chosen)).to(device())
 
 
 def _noisy(latents: torch.Tensor) -> torch.Tensor:
@@ -97,6 +107,12 @@ def _noisy(latents: torch.Tensor) -> torch.Tensor:
 def _distance(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     error = output - target
     return error.square().mean() + 0.1 * error.abs().mean()
+
+
+def _edge_distance(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return how far the differences of neighbouring pixels are off: blurred edges cost."""
+    error = output - target
+    return error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
 
 
 def _unlike_noise(latents: torch.Tensor) -> torch.Tensor:
@@ -109,15 +125,20 @@ def _unlike_noise(latents: torch.Tensor) -> torch.Tensor:
     return mean.square().mean() + (covariance - identity).square().mean()
 
 
-def _cuts(images: np.ndarray, pool: list[Scene], rng: np.random.Generator, count: int) -> np.ndarray:
-    """Cut squares, most of them around a sprite: there the detail is."""
+def _cuts(
+    images: np.ndarray, pool: list[Scene], rng: np.random.Generator, rows: np.ndarray, grid: int = 1
+) -> np.ndarray:
+    """Cut a square from each chosen picture, most of them around a sprite: there the detail is.
+
+    The squares' corners are multiples of `grid`.
+    """
     side = images.shape[1]
-    out = np.empty((count, CROP, CROP, 3), np.uint8)
-    for index, chosen in enumerate(rng.integers(len(pool), size=count)):
+    out = np.empty((len(rows), CROP, CROP, 3), np.uint8)
+    for index, chosen in enumerate(rows):
         corner = rng.uniform(0, side - CROP, 2)
         if rng.random() < 0.7:
             sprite = pool[chosen].sprites[0]
             corner = np.array(sprite.centre) - CROP / 2 + rng.uniform(-24, 24, 2)
-        left, top = np.clip(corner, 0, side - CROP).astype(int)
+        left, top = np.clip(corner, 0, side - CROP).astype(int) // grid * grid
         out[index] = images[chosen, top : top + CROP, left : left + CROP]
     return out

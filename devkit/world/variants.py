@@ -112,7 +112,12 @@ def train_controlnet(models: Models, folder: Path, out: Path, settings: Settings
 
     loss = noise_loss(unet, text, data, settings, residuals)
     fit("controlnet", dict(control.named_parameters()), loss, settings, folder)
-    _save({_control_key(key): value for key, value in control.state_dict().items()}, out)
+    save_controlnet(control, out)
+
+
+def save_controlnet(control: ControlNetModel, path: str | os.PathLike) -> None:
+    """Write a ControlNet of the small layout with the original's keys, as core's loader reads it."""
+    _save({_control_key(key): value for key, value in control.state_dict().items()}, Path(path))
 
 
 def mask_hint(scene: Scene) -> np.ndarray:
