@@ -18,7 +18,7 @@ _JUDGE = ASSETS / "tiny" / "judge.safetensors"
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark that `argv` names with its options. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="dev.py bench", description="Run one of the benchmarks.")
-    parser.add_argument("benchmark", choices=sorted(_BENCHMARKS), help="edits: does editing work, in numbers")
+    parser.add_argument("benchmark", choices=sorted(_BENCHMARKS), help=_HELP)
     parser.add_argument("options", nargs=argparse.REMAINDER, help="see dev.py bench BENCHMARK --help")
     chosen = parser.parse_args(argv)
     return _BENCHMARKS[chosen.benchmark](chosen.options)
@@ -29,7 +29,7 @@ def edits(argv: Sequence[str]) -> int:
     from benchmarks.edits import cases as cases_file  # these import torch
     from benchmarks.edits import table
     from benchmarks.edits.bench import Plan, run_cases
-    from benchmarks.edits.rows import ROWS
+    from benchmarks.edits.rows import DEFAULT, ROWS
     from benchmarks.edits.sheet import write_sheets
 
     options = _parse_edits(argv, list(ROWS), cases_file)
@@ -38,14 +38,24 @@ def edits(argv: Sequence[str]) -> int:
         cases = cases_file.load_cases(path, dict(options.set))
     except cases_file.CasesError as error:
         raise DevError(str(error)) from error
-    for file in (options.checkpoint, options.judge):
+    rows = [ROWS[name] for name in ROWS if name in (options.rows or DEFAULT)]
+    needed = {row.companion for row in rows if row.companion}
+    companions = {kind: getattr(options, kind) for kind in sorted(needed)}
+    for file in (options.checkpoint, options.judge, *companions.values()):
         if not file.is_file():
             raise DevError(f"There is no file {file}: train it first, or name another one.")
-    rows = [ROWS[name] for name in ROWS if options.rows is None or name in options.rows]
     folder = options.work or OUTPUT / "bench" / "edits" / cases.name
     device = options.device or _best_device()
     plan = Plan(
-        cases, rows, options.checkpoint, options.judge, folder, options.limit, options.clip, device
+        cases,
+        rows,
+        options.checkpoint,
+        options.judge,
+        folder,
+        options.limit,
+        options.clip,
+        device,
+        companions,
     )
     results = run_cases(plan, say)
     found = table.summary(results)
@@ -54,13 +64,36 @@ def edits(argv: Sequence[str]) -> int:
         say(f"wrote {len(write_sheets(plan, options.sheets))} pictures into {options.sheets}")
     if options.json:
         settings = {f.name: getattr(cases.settings, f.name) for f in fields(cases.settings)}
-        report = {"cases": cases.name, "settings": settings, "device": device, "rows": found, "results": results}
+        report = {
+            "cases": cases.name,
+            "settings": settings,
+            "device": device,
+            "rows": found,
+            "results": results,
+        }
         _write(options.json, json.dumps(report, indent=1) + "\n")
     if options.markdown:
         # Where the tables go is no part of what makes them.
         shown = [word for word in argv if word not in ("--markdown", str(options.markdown))]
-        _write(options.markdown, table.markdown(found, shlex.join(["python3", "dev.py", "bench", "edits", *shown])))
+        _write(
+            options.markdown,
+            table.markdown(found, shlex.join(["python3", "dev.py", "bench", "edits", *shown])),
+        )
     return 0
+
+
+def speed(argv: Sequence[str]) -> int:
+    """Time and memory of each stage beside the plain image model's."""
+    from benchmarks.speed.command import main  # imports torch
+
+    return main(argv)
+
+
+def loss(argv: Sequence[str]) -> int:
+    """Tuning steps that schedules need for the same held-out loss."""
+    from benchmarks.loss.command import main  # imports torch
+
+    return main(argv)
 
 
 def _parse_edits(argv: Sequence[str], rows: list[str], cases_file) -> argparse.Namespace:
@@ -69,9 +102,16 @@ def _parse_edits(argv: Sequence[str], rows: list[str], cases_file) -> argparse.N
         description="Tune on clips, edit them, and measure what became of them. Cases that are done are kept.",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--cases", type=Path, metavar="FILE.json", help="default: the shipped 8 clips, 32 edits")
-    which.add_argument("--dev", action="store_true", help="the development clips, on which settings are tuned")
-    parser.add_argument("--rows", type=_names(rows), metavar="A,B", help=f"some of: {', '.join(rows)}")
+    which.add_argument(
+        "--cases", type=Path, metavar="FILE.json", help="default: the shipped 8 clips, 32 edits"
+    )
+    which.add_argument(
+        "--dev", action="store_true", help="the development clips, on which settings are tuned"
+    )
+    parser.add_argument(
+        "--rows", type=_names(rows), metavar="A,B",
+        help=f"some of: {', '.join(rows)}; default: those that need no ControlNet or DreamBooth file",
+    )  # fmt: skip
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N edits")
     parser.add_argument(
         "--set", action="append", type=_setting(cases_file.Settings), default=[], metavar="NAME=VALUE",
@@ -79,10 +119,20 @@ def _parse_edits(argv: Sequence[str], rows: list[str], cases_file) -> argparse.N
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables for the README there")
-    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="write a contact sheet of each edit there")
+    parser.add_argument(
+        "--sheets", type=Path, metavar="FOLDER", help="write a contact sheet of each edit there"
+    )
     parser.add_argument("--clip", type=_folder, metavar="FOLDER", help="also measure with this CLIP model")
     parser.add_argument("--checkpoint", type=Path, default=TINY_CHECKPOINT, metavar="FILE")
     parser.add_argument("--judge", type=Path, default=_JUDGE, metavar="FILE")
+    for kind, what in (
+        ("controlnet", "ControlNet with masks as hints"),
+        ("dreambooth", "changes to the checkpoint"),
+    ):
+        file = TINY_CHECKPOINT.with_name(f"{TINY_CHECKPOINT.stem}-{kind}.safetensors")
+        parser.add_argument(
+            f"--{kind}", type=Path, default=file, metavar="FILE", help=f"{what}, for the rows that need one"
+        )
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="results and pictures, kept between runs")
     parser.add_argument("--device", help="cpu, cuda, ...; default: a GPU if there is one")
     return parser.parse_args(argv)
@@ -139,4 +189,5 @@ def _write(path: Path, text: str) -> None:
     say(f"wrote {path}")
 
 
-_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"edits": edits}
+_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"edits": edits, "loss": loss, "speed": speed}
+_HELP = "edits: does editing work; loss: how many tuning steps it takes; speed: time and memory"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from tav_core.metrics.clip_score import ClipScore
 from tav_core.metrics.psnr import psnr
 
 from .cases import Cases
+from .companions import Companions
 from .measure import finite, measure
 from .meter import Cost
 from .model import Model
@@ -25,7 +26,11 @@ from .store import Case, Store, all_cases
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run and with what. clip: a local folder with a CLIP model, or None."""
+    """What to run and with what.
+
+    clip: a local folder with a CLIP model, or None. companions: the files that rows need besides the checkpoint, by
+    kind (see `Row.companion`).
+    """
 
     cases: Cases
     rows: list[Row]
@@ -35,12 +40,13 @@ class Plan:
     limit: int | None = None
     clip: Path | None = None
     device: str = "cpu"
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
 
 def open_store(plan: Plan) -> Store:
     """Where the plan's results are."""
     clip = sorted(plan.clip.glob("*.safetensors")) if plan.clip else []
-    return Store(plan.folder, plan.cases.settings, [plan.checkpoint, plan.judge, *clip])
+    return Store(plan.folder, plan.cases.settings, [plan.checkpoint, plan.judge, *clip], plan.companions)
 
 
 def run_cases(plan: Plan, say: Callable[[str], None]) -> list[dict]:
@@ -61,19 +67,21 @@ def _computed(plan: Plan, store: Store, missing: list[Case], say: Callable[[str]
     model = Model(plan.checkpoint, device)
     judge = load_judge(plan.judge)
     clip_score = ClipScore(plan.clip, device) if plan.clip else None
+    companions = Companions(plan.checkpoint, plan.companions, device)
     started, done = time.perf_counter(), 0
     for _, group in itertools.groupby(missing, key=lambda case: (case.source.id, case.seed)):
         run = None
         for case in group:
-            run = run or SourceRun(model, case.source, plan.cases.settings, case.seed)
+            run = run or SourceRun(model, case.source, plan.cases.settings, case.seed, companions)
             edited = run.edit(case.row, case.edit.prompt)
+            lineup = run.lineup(judge) if case.row.personalised else None
             result = {
                 "source": case.source.id,
                 "row": case.row.name,
                 "kind": case.edit.kind,
                 "prompt": case.edit.prompt,
                 "seed": case.seed,
-                **measure(judge, edited.frames, run.clip, case.source, case.edit, clip_score),
+                **measure(judge, edited.frames, run.clip, case.source, case.edit, clip_score, lineup),
                 **_reconstruction(run, case.row),
                 "costs": _costs(edited.costs),
             }

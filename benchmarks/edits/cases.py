@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devkit.world.clips import TRAJECTORIES, Actor, ClipPlan, inside, render_clip
-from devkit.world.vocabulary import BACKGROUNDS, OBJECTS, STYLES, Meaning, parse_caption
+from devkit.world.vocabulary import BACKGROUNDS, NEW_WORD, OBJECTS, STYLES, Meaning, caption, parse_caption
 from tav_core.inflation import InflationMode
 from tav_core.tuning import TuningSettings
 
@@ -33,25 +33,31 @@ class CasesError(ValueError):
 class Settings:
     """How every case of a file is run.
 
-    frames: length of the clips. tuning_steps .. min_snr_gamma: see `TuningSettings`. steps: of inversion and of
-    sampling. guidance: of sampling an edit; the reconstruction has none. image_strength: of the weaker of the two
-    image-to-image rows. seeds: every case is run once with each, for tuning and noise.
+    frames: length of the clips. tuning_steps .. temporal_rate: see `TuningSettings`. steps: of inversion and of
+    sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. guidance: of
+    sampling an edit; the reconstruction has none. image_strength: of the weaker of the two
+    image-to-image rows. control_strength: of the ControlNet, 0..2. seeds: every case is run once with each, for
+    tuning and noise.
     """
 
     frames: int = 16
-    tuning_steps: int = 80
+    tuning_steps: int = 120
     learning_rate: float = 3e-4
     schedule: str = "constant"
     warmup_steps: int = 0
     weight_decay: float = 1e-2
     accumulation: int = 1
     min_snr_gamma: float = 0.0
+    timesteps: str = "evenly spread"
+    temporal_rate: float = 3.0
     query_rank: int = 0
     attention: str = "first+previous"
     norm: str = "joint"
     steps: int = 25
-    guidance: float = 5.0
+    inversion_prompt: str = "source"
+    guidance: float = 4.0
     image_strength: float = 0.6
+    control_strength: float = 1.0
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -60,8 +66,12 @@ class Settings:
         for name in ("frames", "tuning_steps", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.inversion_prompt not in ("source", "empty"):
+            raise ValueError("inversion_prompt must be source or empty")
         if not 0 < self.image_strength <= 1:
             raise ValueError("image_strength must be above 0 and at most 1")
+        if not 0 <= self.control_strength <= 2:
+            raise ValueError("control_strength must be from 0 to 2")
 
     def tuning(self, seed: int, trainable: str) -> TuningSettings:
         """The settings of a tuning run."""
@@ -73,6 +83,8 @@ class Settings:
             weight_decay=self.weight_decay,
             accumulation=self.accumulation,
             min_snr_gamma=self.min_snr_gamma,
+            timesteps=self.timesteps,
+            temporal_rate=self.temporal_rate,
             query_rank=self.query_rank,
             trainable=trainable,
             gradient_checkpointing="none",
@@ -113,6 +125,13 @@ class Source:
     def meaning(self) -> Meaning:
         """What the clip shows."""
         return Meaning(tuple(actor.name for actor in self.actors), self.background, self.style)
+
+    @property
+    def personal_edits(self) -> tuple[Edit, ...]:
+        """The newcomer in the sprite's place, for a DreamBooth checkpoint; none for a clip of two sprites."""
+        if len(self.actors) > 1:
+            return ()
+        return (Edit(caption((NEW_WORD,), self.background, self.style), "object"),)
 
     def plan(self, frames: int) -> ClipPlan:
         """What the script draws."""
@@ -180,9 +199,7 @@ def _source(entry: Mapping[str, Any], frames: int) -> Source:
     actors = (_actor(entry, name), *([] if second is None else [_actor(second, name)]))
     _known(entry["background"], BACKGROUNDS, name)
     _known(entry.get("style", "plain"), STYLES, name)
-    source = Source(
-        name, actors, entry["background"], entry.get("style", "plain"), int(entry.get("seed", 0))
-    )
+    source = Source(name, actors, entry["background"], entry.get("style", "plain"), int(entry.get("seed", 0)))
     if not inside(render_clip(source.plan(frames))):
         raise CasesError(f"source {name}: a sprite leaves the picture; correct start, end or size")
     edits = tuple(_edit(edit, source) for edit in entry["edits"])

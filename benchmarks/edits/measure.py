@@ -11,15 +11,16 @@ from torch import Tensor
 
 from devkit.world.clips import Clip
 from devkit.world.judge import Judge
-from devkit.world.vocabulary import BACKGROUNDS, OBJECTS, STYLES, Meaning
+from devkit.world.vocabulary import BACKGROUNDS, NEW_OBJECT, OBJECTS, STYLES, Meaning
 from tav_core.metrics.clip_score import ClipScore
 from tav_core.metrics.consistency import frame_consistency
 from tav_core.metrics.psnr import psnr
 from tav_core.metrics.warping import warping_error
 
 from .cases import Edit, Source
+from .lineup import Lineup
 
-_MARGIN = 6
+MARGIN = 6
 """Pixels around a sprite's square that do not count as background; an edit's sprite may fill its square more."""
 
 
@@ -62,17 +63,42 @@ def judge_frames(judge: Judge, frames: Tensor, asked: Meaning, places: np.ndarra
     )
 
 
+def newcomer_frames(judge: Judge, lineup: Lineup, frames: Tensor, asked: Meaning) -> Findings:
+    """What is found where ``asked`` names the one sprite that ``judge`` was never taught.
+
+    The line-up says whether it is there, and corrects where the judge sees it.
+    """
+    answer = {name: value.cpu() for name, value in judge(frames.to(judge.style.weight.device)).items()}
+    return Findings(
+        np.array([[name == NEW_OBJECT] for name in lineup.shown(frames)]),
+        (answer["background"] == BACKGROUNDS.index(asked.background)).numpy(),
+        (answer["style"] == STYLES.index(asked.style)).numpy(),
+        lineup.centres(answer["centres"].numpy())[:, None],
+        answer["features"],
+    )
+
+
 def measure(
-    judge: Judge, frames: Tensor, clip: Clip, source: Source, edit: Edit, clip_score: ClipScore | None = None
+    judge: Judge,
+    frames: Tensor,
+    clip: Clip,
+    source: Source,
+    edit: Edit,
+    clip_score: ClipScore | None = None,
+    lineup: Lineup | None = None,
 ) -> dict:
     """All measures of one edited clip, ready for JSON; what does not apply is None.
 
     edit_success: share of frames in which the judge finds everything that the edit changes. source_kept: the same
     of what it leaves. motion_errors: distance in pixels of each object's centre from the source sprite's, by frame.
-    background_psnr: object edits only, outside the sprites' squares.
+    background_psnr: object edits only, outside the sprites' squares. ``lineup``: for an edit that asks for the sprite
+    that the judge was never taught.
     """
     asked, shown = edit.meaning, source.meaning
-    findings = judge_frames(judge, frames, asked, clip.centres)
+    if lineup is None:
+        findings = judge_frames(judge, frames, asked, clip.centres)
+    else:
+        findings = newcomer_frames(judge, lineup, frames, asked)
     checks = [
         (name != before, findings.objects[:, index])
         for index, (name, before) in enumerate(zip(asked.objects, shown.objects, strict=True))
@@ -94,7 +120,7 @@ def measure(
         "clip_text_alignment": None,
     }
     if edit.kind == "object":
-        outside = torch.from_numpy(~squares(clip, _MARGIN))
+        outside = torch.from_numpy(~squares(clip, MARGIN))
         values["background_psnr"] = finite(psnr(frames, source_frames, outside))
     if clip_score is not None:
         values["clip_frame_consistency"] = clip_score.frame_consistency(frames)

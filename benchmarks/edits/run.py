@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from devkit.world.clips import render_clip
+from devkit.world.judge import Judge
+from tav_core.cli.applied import applied
 from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
 from tav_core.inflation import BlockResidual, InflationMode
 from tav_core.overrides import Overrides
 from tav_core.queries import TunableQueries
 from tav_core.tuning import Tuner
+from tav_core.weights import TunedMetadata, TunedWeights
 
 from .cases import Settings, Source
+from .companions import Companions, controlled
+from .lineup import Lineup
+from .measure import MARGIN, squares
 from .meter import Cost, measured
 from .model import Model, as_frames
 from .rows import Row
@@ -28,11 +34,12 @@ _IMAGE_MODEL = InflationMode("off", "per frame")
 
 @dataclass
 class Tuned:
-    """What tuning on a clip learned."""
+    """What tuning on a clip learned; ``file`` holds the same for other models."""
 
     layers: dict[str, BlockResidual]
     queries: TunableQueries
     losses: list[float]
+    file: TunedWeights
 
     @contextmanager
     def attached(self):
@@ -53,8 +60,16 @@ class Result:
 class SourceRun:
     """One source clip with one seed. What several rows or edits share is computed once, when first asked for."""
 
-    def __init__(self, model: Model, source: Source, settings: Settings, seed: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        settings: Settings,
+        seed: int,
+        companions: Companions | None = None,
+    ) -> None:
         self.model = model
+        self.companions = companions
         self.source = source
         self.settings = settings
         self.seed = seed
@@ -72,7 +87,7 @@ class SourceRun:
         """The clip inverted and sampled again under its own sentence, unguided; None for rows that do not invert."""
         if row.start != "inverted":
             return None
-        key = ("reconstruction", row.tuned, self._mode(row), row.trainable)
+        key = ("reconstruction", *self._identity(row))
         result, _ = self._once(key, lambda: self._sample(row, self.source.prompt, 1.0))
         return result
 
@@ -80,6 +95,18 @@ class SourceRun:
         """The frames after the autoencoder alone: what no edit or reconstruction can surpass."""
         frames, _ = self._once(("autoencoded",), lambda: self.model.decode(self._latents()[0]))
         return frames
+
+    def lineup(self, judge: Judge) -> Lineup:
+        """What tells whether a frame shows the sprite that only a personalised checkpoint knows."""
+
+        def make() -> Lineup:
+            place = squares(self.clip, MARGIN)
+            return Lineup(
+                judge, self.clip, place, lambda frames: self.model.decode(self.model.encode(frames))
+            )
+
+        lineup, _ = self._once(("lineup",), make)
+        return lineup
 
     def _sample(self, row: Row, prompt: str, guidance: float) -> Result:
         _, encode = self._latents()
@@ -97,6 +124,10 @@ class SourceRun:
     def _latents(self) -> tuple[Tensor, Cost]:
         return self._once(("latents",), lambda: self.model.encode(self.frames))
 
+    def _identity(self, row: Row) -> tuple:
+        """What of a row shapes its inversion."""
+        return row.tuned, self._mode(row), row.trainable, row.controlled, row.personalised
+
     def _mode(self, row: Row) -> InflationMode:
         if not row.inflated:
             return _IMAGE_MODEL
@@ -113,15 +144,16 @@ class SourceRun:
         with Tuner(self.model.host, latents, context, settings, mode) as tuner:
             for _ in range(settings.steps):
                 tuner.step()
+            file = TunedWeights(tuner.tensors(), TunedMetadata(attention=mode.attention, norm=mode.norm))
         layers = {name: tuner.temporal[name] for name in tuner.temporal.names}
-        return Tuned(layers if trainable != "queries" else {}, tuner.queries, tuner.losses)
+        return Tuned(layers if trainable != "queries" else {}, tuner.queries, tuner.losses, file)
 
     def _start(self, row: Row, tuned: Tuned | None, costs: dict[str, Cost]) -> tuple[Tensor, Tensor]:
         """Where sampling starts and the noise levels it goes down."""
         sigmas = sampling_sigmas(self._sigmas, self.settings.steps)
         latents, _ = self._latents()
         if row.start == "inverted":
-            key = ("inverted", row.tuned, self._mode(row), row.trainable)
+            key = ("inverted", *self._identity(row))
             x, costs["invert"] = self._once(key, lambda: self._invert(row, tuned, latents))
             return x, sigmas
         shape = latents.shape if row.start != "shared" else (1, *latents.shape[1:])
@@ -134,7 +166,8 @@ class SourceRun:
 
     def _invert(self, row: Row, tuned: Tuned | None, latents: Tensor) -> Tensor:
         sigmas = inversion_sigmas(self._sigmas, self.settings.steps)
-        return self._run(ddim_invert, row, tuned, latents, sigmas, "", 1.0)
+        prompt = self.source.prompt if self.settings.inversion_prompt == "source" else ""
+        return self._run(ddim_invert, row, tuned, latents, sigmas, prompt, 1.0)
 
     def _denoise(
         self, row: Row, tuned: Tuned | None, x: Tensor, sigmas: Tensor, prompt: str, guidance: float
@@ -151,18 +184,27 @@ class SourceRun:
         prompt: str,
         guidance: float,
     ) -> Tensor:
-        denoiser = self.model.host.denoiser(
-            self.model.embed(prompt),
-            self.model.embed("") if guidance > 1 else None,
-            guidance,
-            self._mode(row),
-            tuned.layers if tuned else {},
-        )
-        clean = float(self._sigmas[0])
-        if tuned is None:
-            return solver(denoiser, x, sigmas, clean_sigma=clean)
-        with tuned.attached():
-            return solver(denoiser, x, sigmas, clean_sigma=clean)
+        model = self.companions.personalised if row.personalised else self.model
+        with ExitStack() as stack:
+            layers = {}
+            if tuned is not None and row.personalised:
+                _, layers = stack.enter_context(applied(model.host, tuned.file))
+            elif tuned is not None:
+                layers = tuned.layers
+                stack.enter_context(tuned.attached())
+            if row.controlled:
+                hints = torch.from_numpy(self.clip.masks.any(axis=1)).float().to(self.model.device)
+                hints = hints[:, None].expand(-1, 3, -1, -1)
+                strength = self.settings.control_strength
+                stack.enter_context(controlled(model.host.unet, self.companions.controlnet, hints, strength))
+            denoiser = model.host.denoiser(
+                model.embed(prompt),
+                model.embed("") if guidance > 1 else None,
+                guidance,
+                self._mode(row),
+                layers,
+            )
+            return solver(denoiser, x, sigmas, clean_sigma=float(self._sigmas[0]))
 
     @property
     def _sigmas(self) -> Tensor:

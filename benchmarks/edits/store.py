@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ _CODE = {
         "metrics/flow", "metrics/psnr", "metrics/warping",
     ),
     "devkit/world": ("backgrounds", "checkpoint", "clips", "compose", "judge", "models", "styles", "tokens"),
-    "benchmarks/edits": ("measure", "model", "rows", "run"),
+    "benchmarks/edits": ("companions", "lineup", "measure", "model", "rows", "run"),
 }  # fmt: skip
 
 
@@ -44,28 +45,41 @@ class Case:
 def all_cases(cases: Cases, rows: list[Row], limit: int | None = None) -> list[Case]:
     """Every case of a file in the order in which they are run.
 
-    ``limit`` keeps the first so many edits (each with all rows and seeds).
+    ``limit`` keeps the first so many edits (each with all rows and seeds). Rows of a personalised checkpoint have
+    edits of their own, for the sources of which any edit is kept.
     """
     edits = [(source, edit) for source in cases.sources for edit in source.edits][:limit]
     chosen = {id(edit) for _, edit in edits}
+
+    def of(row: Row, source: Source) -> tuple[Edit, ...]:
+        kept = tuple(edit for edit in source.edits if id(edit) in chosen)
+        return source.personal_edits if row.personalised and kept else kept
+
     return [
         Case(source, edit, row, seed)
         for source in cases.sources
         for seed in cases.settings.seeds
         for row in rows
-        for edit in source.edits
-        if id(edit) in chosen
+        for edit in of(row, source)
     ]
 
 
 class Store:
     """A folder of results. Each file's name holds a hash of everything its numbers depend on.
 
-    That is the case, the settings, the weights in ``files`` and the code of the method and the measures.
+    That is the case, the settings, the weights in ``files``, of the ``companions`` (by kind) the one that the row
+    needs, and the code of the method and the measures.
     """
 
-    def __init__(self, folder: Path, settings: Settings, files: list[Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        files: list[Path],
+        companions: Mapping[str, Path] | None = None,
+    ) -> None:
         self.folder = folder
+        self._companions = {kind: _digest(file) for kind, file in (companions or {}).items()}
         folder.mkdir(parents=True, exist_ok=True)
         values = dataclasses.asdict(settings)
         del values["seeds"]
@@ -74,8 +88,10 @@ class Store:
     def path(self, case: Case) -> Path:
         """Where the case's result lies or will lie."""
         source = dataclasses.replace(case.source, edits=())
-        parts = [source, case.edit, case.row]
-        content = json.dumps([self._base, [dataclasses.asdict(part) for part in parts], case.seed])
+        parts = [dataclasses.asdict(part) for part in (source, case.edit, case.row)]
+        if case.row.companion:
+            parts.append({case.row.companion: self._companions[case.row.companion]})
+        content = json.dumps([self._base, parts, case.seed])
         key = hashlib.sha256(content.encode()).hexdigest()[:12]
         words = re.sub(r"[^a-z0-9]+", "-", case.edit.prompt.lower())[:48].strip("-")
         return self.folder / f"{case.source.id}.{case.row.name}.{words}.{case.seed}.{key}.json"

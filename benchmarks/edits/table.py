@@ -96,7 +96,9 @@ def remarks(table: dict) -> list[str]:
     for row, key, word, sign in _EXPECTED:
         difference = table.get(row, {}).get("against full", {}).get(key)
         if difference is not None:
-            lines.append(f"{ROWS[row].title}: {word}: {_verdict(difference, sign)} ({_shift(difference, key)})")
+            lines.append(
+                f"{ROWS[row].title}: {word}: {_verdict(difference, sign)} ({_shift(difference, key)})"
+            )
     return lines
 
 
@@ -111,6 +113,7 @@ _EXPECTED = (
     ("image", "frame_consistency", "frames agree less", -1),
     ("image", "motion_median", "motion is worse", 1),
     ("source", "edit_success", "nothing is edited", -1),
+    ("controlnet", "motion_median", "motion is better", -1),
 )
 
 
@@ -127,14 +130,18 @@ def _verdict(difference: dict, sign: int) -> str:
 def _shift(difference: dict, key: str) -> str:
     column = next(column for column in COLUMNS if column.key == key)
     sign = "+" if difference["mean"] >= 0 else ""
-    return f"{column.title} {sign}{_number(difference['mean'], column)} ± {_number(difference['error'], column)}"
+    return (
+        f"{column.title} {sign}{_number(difference['mean'], column)} ± {_number(difference['error'], column)}"
+    )
 
 
 def _differences(results: Sequence[dict], full: Sequence[dict]) -> dict:
     theirs, ours = ({_identity(result): _values(result) for result in group} for group in (results, full))
     differences = {}
     for column in COLUMNS:
-        pairs = [(theirs[case].get(column.key), ours[case].get(column.key)) for case in theirs if case in ours]
+        pairs = [
+            (theirs[case].get(column.key), ours[case].get(column.key)) for case in theirs if case in ours
+        ]
         found = [their - our for their, our in pairs if their is not None and our is not None]
         if found:
             error = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0

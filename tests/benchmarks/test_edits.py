@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from benchmarks.edits import table
 from benchmarks.edits.cases import DEVELOPMENT, KINDS, SHIPPED, CasesError, Edit, Settings, load_cases
-from benchmarks.edits.measure import judge_frames, measure, squares
+from benchmarks.edits.companions import Companions
+from benchmarks.edits.lineup import SPRITES, Lineup
+from benchmarks.edits.measure import MARGIN, judge_frames, measure, newcomer_frames, squares
 from benchmarks.edits.meter import measured
-from benchmarks.edits.rows import ROWS
+from benchmarks.edits.model import Model
+from benchmarks.edits.rows import DEFAULT, ROWS
+from benchmarks.edits.run import SourceRun
 from benchmarks.edits.store import Store, all_cases
 from devkit import bench
 from devkit.paths import ASSETS
-from devkit.world.checkpoint import make_random
+from devkit.say import DevError
+from devkit.world.checkpoint import load_checkpoint, make_random
 from devkit.world.clips import render_clip
 from devkit.world.judge import Judge, load_judge, save_judge
-from devkit.world.vocabulary import BACKGROUNDS, OBJECTS, STYLES, parse_caption
+from devkit.world.variants import build_controlnet, save_controlnet
+from devkit.world.vocabulary import BACKGROUNDS, NEW_OBJECT, OBJECTS, STYLES, parse_caption
 
 JUDGE = ASSETS / "tiny" / "judge.safetensors"
 SMALL = {
@@ -62,12 +70,19 @@ def small_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A random checkpoint and an untrained judge."""
+    """A random checkpoint with companions, and an untrained judge."""
     folder = tmp_path_factory.mktemp("weights")
     make_random(folder / "model.safetensors", seed=3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         save_judge(Judge(), folder / "judge.safetensors")
+        control = build_controlnet(load_checkpoint(folder / "model.safetensors").unet)
+        for layer in (*control.controlnet_down_blocks, control.controlnet_mid_block):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+        save_controlnet(control, folder / "controlnet.safetensors")
+    changed = load_file(folder / "model.safetensors")
+    name = next(name for name in changed if name.endswith("attn2.to_v.weight"))
+    save_file({name: changed[name] * 3}, folder / "dreambooth.safetensors")
     return folder
 
 
@@ -229,6 +244,36 @@ def test_the_real_judge_finds_the_sources():
         assert np.median(np.linalg.norm(found.centres - clip.centres, axis=-1)) < 2
 
 
+def test_the_real_judge_s_features_tell_the_newcomer_and_its_place():
+    if not JUDGE.is_file():
+        pytest.skip(f"there is no trained judge at {JUDGE}")
+    judge = load_judge(JUDGE)
+    source = load_cases(SHIPPED).sources[0]
+    clip = render_clip(source.plan(3))
+    lineup = Lineup(judge, clip, squares(clip, MARGIN), lambda frames: frames)
+    (actor,) = clip.plan.actors
+    for name in (NEW_OBJECT, actor.name, "cat", "rocket"):
+        # A little aside, smaller, and before a background of another seed.
+        moved = dataclasses.replace(
+            actor, name=name, start=(actor.start[0] + 3, actor.start[1] - 2), size=actor.size * 0.93
+        )
+        other = render_clip(dataclasses.replace(clip.plan, actors=(moved,), seed=clip.plan.seed + 1))
+        frames = torch.from_numpy(other.frames).float() / 255
+        assert set(lineup.shown(frames)) == {name}
+        found = newcomer_frames(judge, lineup, frames, source.personal_edits[0].meaning)
+        assert found.objects.tolist() == [[name == NEW_OBJECT]] * 3
+        if name == NEW_OBJECT:
+            assert np.median(np.linalg.norm(found.centres - other.centres, axis=-1)) < 3
+    assert len(SPRITES) == len(OBJECTS) + 1
+
+
+def test_clips_of_two_sprites_have_no_edit_for_a_personalised_checkpoint():
+    cases = load_cases(SHIPPED)
+    found = all_cases(cases, [ROWS["dreambooth"]])
+    assert len(found) == sum(len(source.actors) == 1 for source in cases.sources) > 4
+    assert {case.edit.meaning.objects for case in found} == {("sks",)}
+
+
 def test_the_meter_sees_seconds_and_memory():
     with measured(torch.device("cpu")) as cost:
         torch.ones(8, 2**20).sum()
@@ -292,31 +337,67 @@ def test_a_whole_run_that_is_not_computed_twice(small_file, tmp_path, weights, c
     arguments = [str(argument) for argument in [*arguments, "--sheets", tmp_path / "sheets"]]
     assert bench.main(arguments) == 0
     with Image.open(tmp_path / "sheets" / "rabbit-object-0.png") as sheet:
-        assert sheet.width >= 4 * 128 and sheet.height >= (1 + len(ROWS)) * 128
+        assert sheet.width >= 4 * 128 and sheet.height >= (1 + len(DEFAULT)) * 128
     report = json.loads((tmp_path / "o.json").read_text(), parse_constant=pytest.fail)
-    assert set(report["rows"]) == set(ROWS)
-    assert len(report["results"]) == len(ROWS)
+    assert set(report["rows"]) == set(DEFAULT)
+    assert len(report["results"]) == len(DEFAULT)
     by_row = {result["row"]: result for result in report["results"]}
     assert by_row["full"]["reconstruction_psnr"] > 0
     assert by_row["random-noise"]["reconstruction_psnr"] is None
     assert set(by_row["full"]["costs"]) == {"encode", "tune", "invert", "sample", "decode"}
     assert set(by_row["image"]["costs"]) == {"encode", "sample", "decode"}
-    assert len(list((tmp_path / "work").glob("*.png"))) == len(ROWS)
+    assert len(list((tmp_path / "work").glob("*.png"))) == len(DEFAULT)
     assert "| this project |" in (tmp_path / "o.md").read_text()
     assert "without temporal attention" in capfd.readouterr().out
     assert bench.main(arguments) == 0
-    assert f"{len(ROWS)} cases, {len(ROWS)} of them done before" in capfd.readouterr().out
+    assert f"{len(DEFAULT)} cases, {len(DEFAULT)} of them done before" in capfd.readouterr().out
     assert json.loads((tmp_path / "o.json").read_text()) == report
 
 
-def test_ablations_take_away_what_they_say(small_file, weights):
-    from benchmarks.edits.model import Model
-    from benchmarks.edits.run import SourceRun
+def test_rows_with_companions_run_when_named(small_file, tmp_path, weights, capfd):
+    arguments = [
+        "edits",
+        "--cases",
+        small_file,
+        "--limit",
+        "1",
+        "--device",
+        "cpu",
+        "--json",
+        tmp_path / "o.json",
+    ]
+    arguments += ["--checkpoint", weights / "model.safetensors", "--judge", weights / "judge.safetensors"]
+    arguments += ["--controlnet", weights / "controlnet.safetensors", "--work", tmp_path / "work"]
+    arguments += ["--rows", "controlnet,dreambooth", "--dreambooth", weights / "dreambooth.safetensors"]
+    arguments = [str(argument) for argument in arguments]
+    assert bench.main(arguments) == 0
+    first, second = json.loads((tmp_path / "o.json").read_text())["results"]
+    assert (first["row"], first["prompt"]) == ("controlnet", "a cat on the grass")
+    assert (second["row"], second["prompt"]) == ("dreambooth", "a sks on the grass")
+    assert len(second["motion_errors"]) == 4 and 0 <= second["edit_success"] <= 1
+    assert second["reconstruction_psnr"] > 0
+    capfd.readouterr()
+    with pytest.raises(DevError, match="no such|There is no file"):
+        bench.main([*arguments, "--dreambooth", str(tmp_path / "none.safetensors")])
 
+
+def test_a_companion_s_result_depends_on_its_file(small_file, tmp_path, weights):
     cases = load_cases(small_file)
-    run = SourceRun(
-        Model(weights / "model.safetensors", torch.device("cpu")), cases.sources[0], cases.settings, 0
-    )
+    plain, controlled = all_cases(cases, [ROWS["full"], ROWS["controlnet"]], limit=1)
+    stores = [
+        Store(tmp_path, cases.settings, [weights / "model.safetensors"], {"controlnet": weights / name})
+        for name in ("controlnet.safetensors", "judge.safetensors")
+    ]
+    assert stores[0].path(plain) == stores[1].path(plain)
+    assert stores[0].path(controlled) != stores[1].path(controlled)
+
+
+def test_ablations_take_away_what_they_say(small_file, weights):
+    cases = load_cases(small_file)
+    base, device = weights / "model.safetensors", torch.device("cpu")
+    files = {kind: weights / f"{kind}.safetensors" for kind in ("controlnet", "dreambooth")}
+    companions = Companions(base, files, device)
+    run = SourceRun(Model(base, device), cases.sources[0], cases.settings, 0, companions)
     frames = {name: run.edit(ROWS[name], "a cat on the grass").frames for name in ROWS}
     torch.testing.assert_close(frames["source"], run.frames)
     names = list(ROWS)

@@ -1,0 +1,164 @@
+"""Runs the parts of the benchmark and gathers what they found."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from devkit import comfyui as comfyui_source
+from devkit import inprocess
+
+from .flops import flops
+from .memory import peak
+from .sizes import Size
+from .timing import interleaved, matrix_product_rate
+from .work import (
+    Inputs,
+    Stage,
+    build_unet,
+    codec_stages,
+    compute_dtype,
+    diffusers_stages,
+    inflated,
+    plain,
+)
+
+HOSTS = ("diffusers", "comfyui")
+PARTS = ("stages", "memory", "codec", "growth")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure. rounds: how often each stage is timed."""
+
+    size: Size
+    parts: tuple[str, ...] = PARTS
+    hosts: tuple[str, ...] = HOSTS
+    rounds: int = 5
+    device: str = "cpu"
+
+
+def prepare(size: Size, device: torch.device) -> None:
+    """Threads as the size wants them."""
+    if device.type == "cpu" and size.threads:
+        torch.set_num_threads(size.threads)
+
+
+def open_host(host: str, size: Size, device: torch.device) -> Callable[[], dict[str, Callable[[], Stage]]]:
+    """Loads the host's libraries; the result builds the networks and gives what makes each stage."""
+    if host == "plain":
+        return lambda: {"plain": lambda: plain(build_unet(size, device), Inputs(size, device))}
+    if host == "diffusers":
+        return lambda: diffusers_stages(build_unet(size, device), Inputs(size, device))
+    _start_comfyui()
+    from .comfyui import build_model, comfyui_stages  # imports ComfyUI, which had to be started first
+
+    return lambda: comfyui_stages(build_model(build_unet(size, device)), Inputs(size, device))
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Everything of ``plan``, as JSON."""
+    device = torch.device(plan.device)
+    prepare(plan.size, device)
+    report = {
+        "size": plan.size.name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "dtype": str(compute_dtype(plan.size, device)).removeprefix("torch."),
+        "frames": plan.size.frames,
+        "latent_side": plan.size.side,
+        "rounds": plan.rounds,
+    }
+    work = {"stages": _stages, "memory": _memory, "codec": _codec, "growth": _growth}
+    for part in plan.parts:
+        report |= work[part](plan, device, say)
+    return report
+
+
+def _stages(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
+    unet, inputs = build_unet(plan.size, device), Inputs(plan.size, device)
+    rate = matrix_product_rate(compute_dtype(plan.size, device), device)
+    yardstick = plain(unet, inputs)
+    rows = []
+    for host in plan.hosts:
+        stages = {name: make() for name, make in open_host(host, plan.size, device)().items()}
+        say(f"timing {len(stages)} stages on {host}, {plan.rounds} rounds")
+        p, found = interleaved(stages, yardstick, plan.rounds, device)
+        rows.append({"host": host, "stage": "P", "seconds": p, "in_p": 1.0, "flops": flops(yardstick)})
+        for name, stage in stages.items():
+            # A step of sampling on ComfyUI is half a run of two.
+            share = 0.5 if host == "comfyui" and not name.startswith("tuning") else 1.0
+            times = {key: value * share for key, value in found[name].items()}
+            rows.append({"host": host, "stage": name, **times, "flops": int(flops(stage) * share)})
+    for row in rows:
+        row["flops_per_second"] = row["flops"] / row["seconds"]
+        row["of_matrix_product"] = row["flops_per_second"] / rate
+    return {"matrix_product_flops_per_second": rate, "stages": rows}
+
+
+def _memory(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
+    names = {"plain": ["plain"]} | {host: _stage_names(host) for host in plan.hosts}
+    rows = []
+    for host, stages in names.items():
+        for stage in stages:
+            say(f"memory of {stage} ({host})")
+            rows.append({"host": host, "stage": stage, **peak(plan.size.name, host, stage, plan.device)})
+    return {"memory": rows}
+
+
+def _stage_names(host: str) -> list[str]:
+    names = list(diffusers_stages(None, None))  # nothing is built before a stage is made
+    return names if host == "diffusers" else ["plain", *names]
+
+
+def _codec(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
+    say("timing the autoencoder")
+    unet, inputs = build_unet(plan.size, device), Inputs(plan.size, device)
+    _, found = interleaved(codec_stages(plan.size, device), plain(unet, inputs), plan.rounds, device)
+    return {"codec": [{"stage": name, **times} for name, times in found.items()]}
+
+
+def _growth(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
+    unet = build_unet(plan.size, device)
+
+    def at(frames: int, side: int) -> dict:
+        say(f"timing {frames} frames of {side}x{side}")
+        inputs = Inputs(plan.size, device, frames, side)
+        stages = {
+            "without temporal layers": inflated(unet, inputs, temporal=False),
+            "inflated": inflated(unet, inputs),
+        }
+        p, found = interleaved(stages, plain(unet, inputs), plan.rounds, device)
+        spatial = (found["without temporal layers"]["in_p"] - 1) * p / frames
+        return {
+            "frames": frames,
+            "latent_side": side,
+            "plain": p,
+            **{name: times["seconds"] for name, times in found.items()},
+            "in_p": found["inflated"]["in_p"],
+            "overhead_per_frame": spatial,
+            "temporal_per_frame": (found["inflated"]["in_p"] - found["without temporal layers"]["in_p"])
+            * p
+            / frames,
+        }
+
+    size = plan.size
+    return {
+        "growth_frames": [at(frames, size.side) for frames in size.growth_frames],
+        "growth_sides": [at(size.frames, side) for side in size.growth_sides],
+    }
+
+
+def _start_comfyui() -> None:
+    if not _started:
+        folder = tempfile.TemporaryDirectory(prefix="bench-speed-")
+        _started.append(folder)  # lives as long as this process
+        inprocess.start(comfyui_source.locate(), Path(folder.name))
+
+
+_started: list[tempfile.TemporaryDirectory] = []

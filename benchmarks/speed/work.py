@@ -1,0 +1,145 @@
+"""The stages of the method as functions to be timed, on the host for diffusers, and the plain image model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.diffusers_host import DiffusersHost
+from tav_core.inflation import BlockResidual
+from tav_core.schedule import NoiseSchedule
+from tav_core.temporal import TemporalLayers
+from tav_core.tuning import CHECKPOINTING_MODES, Tuner, TuningSettings
+
+from .sizes import Size
+
+Stage = Callable[[], None]
+GUIDANCE = 7.5
+TUNING = tuple(f"tuning, checkpointing {mode}" for mode in CHECKPOINTING_MODES)
+
+
+def compute_dtype(size: Size, device: torch.device) -> torch.dtype:
+    """The dtype that the networks compute in."""
+    return getattr(torch, size.dtype) if device.type == "cpu" else torch.bfloat16
+
+
+def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
+    """The untouched image model with the seeded weights that all stages and hosts share."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=size.side, **size.unet).eval().requires_grad_(False)
+    dtype = compute_dtype(size, device)
+    return unet.to(device) if dtype == unet.dtype else unet.to(device, dtype)
+
+
+class Inputs:
+    """A random clip (frames, 4, side, side) and two random prompts (1, 77, width), float32."""
+
+    def __init__(
+        self, size: Size, device: torch.device, frames: int | None = None, side: int | None = None
+    ) -> None:
+        generator = torch.Generator().manual_seed(1)
+        side = side or size.side
+        self.latents = torch.randn(frames or size.frames, 4, side, side, generator=generator).to(device)
+        self.prompt, self.empty = (
+            torch.randn(1, 77, size.context, generator=generator).to(device) for _ in range(2)
+        )
+
+
+def plain(unet: UNet2DConditionModel, inputs: Inputs) -> Stage:
+    """One forward pass of the image model over the frames as a batch: the yardstick P."""
+
+    @torch.no_grad()
+    def run() -> None:
+        latents = inputs.latents.to(unet.dtype)
+        unet(latents, 500, inputs.prompt.to(unet.dtype).expand(len(latents), -1, -1))
+
+    return run
+
+
+def fresh_layers(host: DiffusersHost) -> dict[str, BlockResidual]:
+    """Temporal layers for every block, in the network's dtype."""
+    blocks = host.transformer_blocks()
+    layers = TemporalLayers({n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items()})
+    layers.reset(0)
+    layers.requires_grad_(False).to(host.device, host.dtype)
+    return {name: layers[name] for name in layers.names}
+
+
+def inflated(unet: UNet2DConditionModel, inputs: Inputs, temporal: bool = True) -> Stage:
+    """One forward pass of the inflated model under one prompt: what a step of inversion takes."""
+    host = DiffusersHost(unet, NoiseSchedule.scaled_linear())
+    denoiser = host.denoiser(inputs.prompt, layers=fresh_layers(host) if temporal else {})
+    sigmas = inversion_sigmas(host.schedule.sigmas, 50)[25:27].to(inputs.latents.device)
+
+    def run() -> None:
+        ddim_invert(denoiser, inputs.latents, sigmas)
+
+    return run
+
+
+def guided(unet: UNet2DConditionModel, inputs: Inputs) -> Stage:
+    """One step of sampling with guidance."""
+    host = DiffusersHost(unet, NoiseSchedule.scaled_linear())
+    denoiser = host.denoiser(inputs.prompt, inputs.empty, GUIDANCE, layers=fresh_layers(host))
+    sigmas = sampling_sigmas(host.schedule.sigmas, 50)[25:27].to(inputs.latents.device)
+
+    def run() -> None:
+        ddim_sample(denoiser, inputs.latents, sigmas)
+
+    return run
+
+
+def tuning(unet: UNet2DConditionModel, inputs: Inputs, checkpointing: str) -> Stage:
+    """One optimiser step."""
+    host = DiffusersHost(unet, NoiseSchedule.scaled_linear())
+    tuner = Tuner(host, inputs.latents, inputs.prompt, TuningSettings(gradient_checkpointing=checkpointing))
+
+    def run() -> None:
+        with tuner:
+            tuner.step()
+
+    return run
+
+
+def diffusers_stages(unet: UNet2DConditionModel, inputs: Inputs) -> dict[str, Callable[[], Stage]]:
+    """What makes each stage, by its name."""
+    return {
+        "inversion": lambda: inflated(unet, inputs),
+        "guided sampling": lambda: guided(unet, inputs),
+        **{
+            name: lambda mode=mode: tuning(unet, inputs, mode)
+            for name, mode in zip(TUNING, CHECKPOINTING_MODES, strict=True)
+        },
+    }
+
+
+def codec_stages(size: Size, device: torch.device) -> dict[str, Stage]:
+    """Encoding and decoding one frame with a random autoencoder of Stable Diffusion's kind."""
+    torch.manual_seed(0)
+    levels = len(size.codec["block_out_channels"])
+    vae = AutoencoderKL(
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        **size.codec,
+    ).eval()
+    vae = vae.to(device, compute_dtype(size, device))
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.rand(1, 3, 8 * size.side, 8 * size.side, generator=generator).to(device, vae.dtype)
+    latent = torch.randn(1, 4, size.side, size.side, generator=generator).to(device, vae.dtype)
+
+    def run(work: Callable[[], Tensor]) -> Stage:
+        def stage() -> None:
+            with torch.no_grad():
+                work()
+
+        return stage
+
+    return {
+        "encoding a frame": run(lambda: vae.encode(picture).latent_dist.mean),
+        "decoding a frame": run(lambda: vae.decode(latent).sample),
+    }

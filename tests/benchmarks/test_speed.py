@@ -1,0 +1,120 @@
+"""The speed and loss benchmarks: what they count, and whole small runs."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.chart import Line, draw
+from benchmarks.loss.run import held_out
+from benchmarks.loss.schedules import SCHEDULES, settings
+from benchmarks.speed.flops import flops
+from benchmarks.speed.memory import peak
+from benchmarks.speed.sizes import SIZES
+from benchmarks.speed.table import tables
+from benchmarks.speed.targets import TARGETS
+from benchmarks.speed.timing import interleaved
+from devkit import bench
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_stage_is_measured_against_the_yardstick_beside_it():
+    p, found = interleaved({"twice": lambda: time.sleep(0.02)}, lambda: time.sleep(0.01), 5, CPU)
+    assert 0.009 < p < 0.05
+    assert 1.2 < found["twice"]["in_p"] < 2.5
+
+
+def test_arithmetic_of_products_and_of_attention_forwards_and_backwards():
+    a = torch.randn(8, 16)
+    assert flops(lambda: a @ a.T) == 2 * 8 * 16 * 8
+    q = torch.randn(1, 2, 64, 16, requires_grad=True)
+    forward = 2 * (2 * 2 * 64 * 64 * 16)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert flops(lambda: attend(q, q, q)) == forward
+    assert flops(lambda: attend(q, q, q).sum().backward()) == forward + 2.5 * forward
+
+
+def test_memory_is_that_of_the_stage_and_not_of_this_process():
+    held = torch.ones(300 * 2**18)  # 300 MB
+    found = peak("tiny", "diffusers", "inversion", "cpu")
+    assert 0 < found["libraries_mb"] < found["peak_mb"] < found["libraries_mb"] + 200
+    assert held.sum() > 0
+
+
+def test_the_issue_s_configuration():
+    size = SIZES["cpu"]
+    assert (size.unet["block_out_channels"], size.unet["layers_per_block"]) == ((64, 128, 256, 256), 1)
+    assert (size.frames, size.side, size.context, size.threads, size.dtype) == (8, 32, 768, 2, "float32")
+
+
+def test_a_whole_small_run(tmp_path, comfyui, capsys):
+    options = ["--size", "tiny", "--rounds", "1", "--parts", "stages,codec,growth"]
+    file = tmp_path / "report.json"
+    assert bench.main(["speed", *options, "--json", str(file), "--plots", str(tmp_path)]) == 0
+    report = json.loads(file.read_text())
+    stages = {(row["host"], row["stage"]) for row in report["stages"]}
+    for host in ("diffusers", "comfyui"):
+        assert {(host, stage) for stage in (*TARGETS, "P")} <= stages
+    assert all(row["seconds"] > 0 and row["flops"] > 0 for row in report["stages"])
+    assert [row["frames"] for row in report["growth_frames"]] == [4, 8]
+    assert "tuning, checkpointing all" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "frames.png",
+        "resolution.png",
+        "stages.png",
+    ]
+    assert "5.5" in tables({**report, "size": "cpu"})  # targets stand beside their configuration only
+    assert "5.5" not in tables({**report, "codec": [], "growth_frames": [], "growth_sides": [], "stages": []})
+
+
+def test_held_out_pairs_cover_the_schedule_and_are_always_the_same():
+    latents = torch.zeros(2, 4, 3, 3)
+    first, again = held_out(latents, 10, 1000), held_out(latents, 10, 1000)
+    assert [t for t, _ in first] == [50 + 100 * i for i in range(10)]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, again, strict=True))
+    assert not torch.equal(first[0][1], first[1][1])
+
+
+def test_every_schedule_makes_settings():
+    assert settings("official", 3e-5, 500, 0).schedule == "constant"
+    assert all(settings(name, 1e-4, 200, 1).steps == 200 for name in SCHEDULES)
+
+
+def test_a_small_comparison_of_schedules(tmp_path, tiny_checkpoint):
+    file = tmp_path / "loss.json"
+    name = "evenly spread timesteps"
+    options = [
+        "--steps",
+        "2",
+        "--official-steps",
+        "2",
+        "--schedules",
+        name,
+        "--checkpoint",
+        str(tiny_checkpoint),
+    ]
+    assert bench.main(["loss", *options, "--json", str(file), "--plots", str(tmp_path)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["schedule"] for row in rows] == ["official", name]
+    assert rows[0]["reached"] == 2
+    assert rows[0]["curve"][0] == rows[1]["curve"][0]  # untuned
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+def test_a_chart_shows_each_line_in_its_colour():
+    picture = draw([Line("a", [0, 1], [0, 1]), Line("b", [0, 1], [1, 0.5])], "x", "y")
+    colours = {tuple(colour) for colour in picture.reshape(-1, 3)}
+    assert picture.dtype == np.uint8
+    assert {(31, 119, 180), (214, 39, 40)} <= colours
