@@ -7,6 +7,7 @@ from .ddim_inversion import TAVDDIMInversion
 from .ddim_parts import TAVDDIMSampler, TAVDDIMSigmas
 from .evaluate import TAVEvaluate, TAVReconstruction
 from .host.files import register_folder
+from .host.routes import register_routes
 from .inflate_model import TAVInflateModel
 from .load_video import TAVLoadVideo
 from .official_files import TAVLoadOfficial, TAVSaveOfficial, TAVSaveQueryLora
@@ -21,6 +22,7 @@ class TuneAVideoExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folder()
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -3,11 +3,14 @@
 from comfy_api.latest import io
 
 from ..tav_core.grid import compare_frames, contact_sheet
+from .host.player import player
 
 SIDE_BY_SIDE = "side by side"
 STACKED = "stacked"
 CONTACT_SHEET = "contact sheet"
 MOST_EDITS = 16
+# IMAGE carries no rate; the page can play at others.
+PLAYER_FPS = 8.0
 
 
 class TAVCompareVideos(io.ComfyNode):
@@ -22,6 +25,7 @@ class TAVCompareVideos(io.ComfyNode):
             category="Tune-A-Video",
             description="Puts the source and its edits next to each other under captions.",
             search_aliases=["tune a video", "side by side", "contact sheet", "grid", "video comparison"],
+            is_output_node=True,
             inputs=[
                 io.Image.Input(
                     "source",
@@ -83,8 +87,10 @@ class TAVCompareVideos(io.ComfyNode):
         clips = [source, *(frames for _, frames in edits)]
         videos = list(zip(_captions(captions, len(clips)), clips, strict=True))
         if layout == CONTACT_SHEET:
-            return io.NodeOutput(contact_sheet(videos, columns)[None])
-        return io.NodeOutput(compare_frames(videos, columns=1 if layout == STACKED else None))
+            comparison = contact_sheet(videos, columns)[None]
+        else:
+            comparison = compare_frames(videos, columns=1 if layout == STACKED else None)
+        return io.NodeOutput(comparison, ui=player(videos, PLAYER_FPS))
 
 
 def _captions(text: str, videos: int) -> list[str]:

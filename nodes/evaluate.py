@@ -4,7 +4,6 @@ import json
 import math
 from pathlib import Path
 
-import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
@@ -13,6 +12,7 @@ from ..tav_core.metrics.clip_score import ClipScore
 from ..tav_core.metrics.consistency import frame_consistency
 from ..tav_core.metrics.psnr import frame_psnr, psnr
 from ..tav_core.metrics.warping import warping_error
+from .host.work import room_for
 
 NO_CLIP = "none"
 GOOD_DB, FAIR_DB = 25.0, 20.0
@@ -235,10 +235,7 @@ def _background(name: str, mask: torch.Tensor, frames: torch.Tensor) -> torch.Te
 
 def _clip_score(name: str) -> ClipScore:
     folder = _clip_folder(name)
-    device = comfy.model_management.text_encoder_device()
-    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    comfy.model_management.free_memory(1.5 * needed, device)
-    return ClipScore(folder, device)
+    return ClipScore(folder, room_for(sum(file.stat().st_size for file in folder.glob("*.safetensors"))))
 
 
 def _clip_folders() -> list[str]:

@@ -48,12 +48,26 @@ class TAVInflateModel(io.ComfyNode):
                         "per frame: as in the image model."
                     ),
                 ),
+                io.Int.Input(
+                    "chunk_frames",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    tooltip=(
+                        "For long clips: sample so many frames at a time. The same result with less memory, "
+                        "in more time. 0 takes all frames at once."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The inflated model. The model that came in is unchanged.")],
         )
 
     @classmethod
-    def execute(cls, model, attention, norm) -> io.NodeOutput:
+    def execute(cls, model, attention, norm, chunk_frames=0) -> io.NodeOutput:
         # Tuned weights that the model already carries stay; they only learn to live with another mode.
         before = inflation_of(model) or Inflation()
-        return io.NodeOutput(inflate(model, Inflation(InflationMode(attention, norm), before.layers)))
+        return io.NodeOutput(
+            inflate(model, Inflation(InflationMode(attention, norm), before.layers, chunk_frames))
+        )

@@ -3,15 +3,15 @@
 import os
 from fractions import Fraction
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io, ui
-from comfy_execution.validation import validate_node_input
 
 from ..tav_core.frames import FITS
 from ..tav_core.video import Selection, VideoError, check_readable, read_frames, select
+from .host.clips import clip_path
+from .host.player import player
+from .host.work import connects, progress
 
 EXTENSIONS = (
     ".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif",
@@ -138,12 +138,12 @@ class TAVLoadVideo(io.ComfyNode):
         # own check of connected types.
         expected = {entry.id: entry.get_io_type() for entry in cls.define_schema().inputs}
         for name, received in input_types.items():
-            if not validate_node_input(received, expected[name]):
+            if not connects(received, expected[name]):
                 return f"{name} takes {expected[name]}, but {received} is connected: connect another output."
         if "video_input" in input_types or "video" in input_types:
             return True
         try:
-            check_readable(_path(video))
+            check_readable(clip_path(video))
         except VideoError as error:
             return f"Load Video Frames (video): {error}"
         return True
@@ -152,7 +152,7 @@ class TAVLoadVideo(io.ComfyNode):
     def fingerprint_inputs(cls, video="", **kwargs) -> str | None:
         """Changes when the chosen file does."""
         try:
-            status = os.stat(_path(video))
+            status = os.stat(clip_path(video))
         except (VideoError, OSError):
             return None
         return f"{video}:{status.st_mtime_ns}:{status.st_size}"
@@ -181,7 +181,7 @@ class TAVLoadVideo(io.ComfyNode):
         }
         try:
             if video_input is None:
-                frames, selection = read_frames(_path(video), **choice, progress=_progress(frame_count))
+                frames, selection = read_frames(clip_path(video), **choice, progress=progress(frame_count))
             else:
                 frames, selection = _from_video(video_input, choice)
         except VideoError as error:
@@ -189,7 +189,8 @@ class TAVLoadVideo(io.ComfyNode):
             raise ValueError(f"Load Video Frames ({name}): {error}") from error
         fps = float(selection.fps)
         count, height, width = frames.shape[:3]
-        return io.NodeOutput(frames, fps, width, height, count, ui=_preview(frames, fps))
+        shown = _preview(frames, fps).as_dict() | player([("", frames)], fps)
+        return io.NodeOutput(frames, fps, width, height, count, ui=shown)
 
 
 def _listed() -> list[str]:
@@ -200,30 +201,10 @@ def _listed() -> list[str]:
         )
 
 
-def _path(name: str) -> str:
-    """The file that a combo value such as "clip.mp4" or "clip.mp4 [output]" means, inside ComfyUI's folders.
-
-    Checked here and not left to folder_paths, whose older versions let names such as "../clip.mp4" through.
-    """
-    if not name:
-        raise VideoError("No video is chosen: upload one, or connect video_input.")
-    relative, folder = folder_paths.annotated_filepath(name)
-    folder = os.path.realpath(folder or folder_paths.get_input_directory())
-    try:
-        path = os.path.realpath(os.path.join(folder, relative))
-        inside = os.path.commonpath((folder, path)) == folder
-    except ValueError:
-        # A null byte, or another drive on Windows.
-        inside = False
-    if not inside:
-        raise VideoError(f"{name!r} is outside ComfyUI's folders: copy the video into the input folder.")
-    return path
-
-
 def _from_video(video: io.Video.Type, choice: dict) -> tuple[torch.Tensor, Selection]:
     path = _whole_file(video)
     if path is not None:
-        return read_frames(path, **choice, progress=_progress(choice["count"]))
+        return read_frames(path, **choice, progress=progress(choice["count"]))
     components = video.get_components()
     return select(components.images, **choice, source_fps=components.frame_rate)
 
@@ -237,17 +218,6 @@ def _whole_file(video: io.Video.Type) -> str | None:
         return None
     check_readable(source)
     return source if InputImpl.VideoFromFile(source).get_duration() == video.get_duration() else None
-
-
-def _progress(count: int):
-    bar = comfy.utils.ProgressBar(count)
-
-    def report(done: int, total: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if done != bar.current:
-            bar.update_absolute(done, total)
-
-    return report
 
 
 def _preview(frames: torch.Tensor, fps: float) -> ui.SavedImages:

@@ -44,7 +44,7 @@ class TAVLoadOfficial(io.ComfyNode):
                     default=True,
                     tooltip=(
                         "Keeps every bit of the queries, so that saving in the official layout gives them back. "
-                        "Off makes smaller files, with single values off by a rounding."
+                        "Off, single values may be off by a rounding."
                     ),
                     advanced=True,
                 ),

@@ -67,5 +67,8 @@ class TAVPromptSchedule(io.ComfyNode):
             raise ValueError(f"The input 'schedule' cannot be read: {error}.") from error
         encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(key.text)) for key in keys]
         weights = key_weights(keys, frame_count, blend)
-        frames = blend_embeddings([conditioning[0][0] for conditioning in encoded], weights)
+        try:
+            frames = blend_embeddings([conditioning[0][0] for conditioning in encoded], weights)
+        except ScheduleError as error:
+            raise ValueError(f"The input 'schedule' cannot be read: {error}.") from error
         return io.NodeOutput([[frames, dict(encoded[0][0][1])]])

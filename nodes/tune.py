@@ -5,6 +5,7 @@ import json
 from comfy_api.latest import io
 
 from ..tav_core.learning_rate import LEARNING_RATE_SCHEDULES
+from ..tav_core.timesteps import TIMESTEP_DRAWS
 from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
 from ..tav_core.weights import TunedMetadata
 from .host import files
@@ -13,8 +14,10 @@ from .host.base import base_fingerprint
 from .host.checks import check_clip, check_conditioning_frames, prompt_embedding
 from .host.graph import upstream_value
 from .host.inflate import Inflation, inflation_of
+from .host.live import BOARD
 from .host.model import check_model
 from .host.tune import tune
+from .host.tuning_memory import PRESETS
 from .host.types import LossMapType, TunedWeightsType
 
 
@@ -162,6 +165,52 @@ class TAVTune(io.ComfyNode):
                     ),
                     advanced=True,
                 ),
+                io.Int.Input(
+                    "frames_per_step",
+                    default=defaults.frames_per_step,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    tooltip=(
+                        "For long clips: learn from so many consecutive frames at a time, anywhere in the clip, "
+                        "which bounds the memory. 0 takes all frames."
+                    ),
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "memory",
+                    options=list(PRESETS),
+                    default="as set",
+                    optional=True,
+                    tooltip=(
+                        "For a card of this size: takes gradient_checkpointing, query_rank and frames_per_step down "
+                        "as far as it takes, and says so in the log."
+                    ),
+                ),
+                io.Combo.Input(
+                    "timesteps",
+                    options=list(TIMESTEP_DRAWS),
+                    default=defaults.timesteps,
+                    optional=True,
+                    tooltip=(
+                        "How noise levels are drawn: at random as in the paper, or evenly spread, "
+                        "steadier in short runs. Changes the result."
+                    ),
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "temporal_rate",
+                    default=defaults.temporal_rate,
+                    min=0.01,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip=(
+                        "Factor on the learning rate of the temporal layers, which start from nothing. "
+                        "1 is the paper's, 10 needs fewer steps."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The tuned, inflated model."),
@@ -176,8 +225,12 @@ class TAVTune(io.ComfyNode):
         return files.prefix_problem(filename_prefix) or True
 
     @classmethod
+    def fingerprint_inputs(cls, **kwargs) -> int:
+        return BOARD.times_continued(str(cls.hidden.unique_id))
+
+    @classmethod
     def execute(
-        cls, model, latent, positive, filename_prefix, save_every, resume=True, **settings
+        cls, model, latent, positive, filename_prefix, save_every, resume=True, memory="as set", **settings
     ) -> io.NodeOutput:
         check_model(model)
         latents = check_clip(latent, "latent", least=2)
@@ -203,7 +256,9 @@ class TAVTune(io.ComfyNode):
             norm=mode.norm,
             seed=settings.seed,
         )
-        weights = tune(model, latents, context, settings, mode, metadata, filename_prefix, save_every, resume)
+        weights = tune(
+            model, latents, context, settings, mode, metadata, filename_prefix, save_every, resume, memory
+        )
         losses = json.loads(weights.metadata.losses)
         return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})
 

@@ -26,7 +26,7 @@ def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
     def run(*args: Any, **kwargs: Any) -> Any:
         return forward(*_copied(args), **dict(zip(kwargs, _copied(kwargs.values()), strict=True)))
 
-    args, kwargs = _copied(args), dict(zip(kwargs, _copied(kwargs.values()), strict=True))
+    args, kwargs = tuple(_copied(args)), dict(zip(kwargs, _copied(kwargs.values()), strict=True))
     return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 

@@ -1,5 +1,7 @@
 """Fitting single frames to a size: crop, pad or stretch to a multiple of 8."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -7,7 +9,7 @@ FITS = ("crop", "pad", "stretch")
 MULTIPLE = 8
 
 
-def target_size(source: tuple[int, int], size: tuple[int, int] | None, fit: str) -> tuple[int, int] | None:
+def target_size(source: tuple[int, int], size: tuple[int, int] | None, fit: str) -> tuple[int, int]:
     """Turns a wished (width, height) into one that both the VAE and ``fit`` can live with.
 
     A wished side is rounded down to a multiple of 8 (8 at least). A side of 0 follows the other one by
@@ -21,14 +23,15 @@ def target_size(source: tuple[int, int], size: tuple[int, int] | None, fit: str)
     width, height = size or (0, 0)
     if width < 0 or height < 0:
         raise ValueError(f"width and height must not be negative, got {width} x {height}")
+    rounding: Callable[[float], float]
     if not width and not height:
-        rounding = {"crop": np.floor, "pad": np.ceil, "stretch": np.round}[fit]
-        return tuple(_multiple(side, rounding) for side in source)
+        rounding = np.floor if fit == "crop" else np.ceil if fit == "pad" else np.round
+        return _multiple(source[0], rounding), _multiple(source[1], rounding)
     source_width, source_height = source
-    width = width or height * source_width / source_height
-    height = height or width * source_height / source_width
+    wide = width or height * source_width / source_height
+    high = height or width * source_height / source_width
     rounding = np.floor if size and all(size) else np.round
-    return _multiple(width, rounding), _multiple(height, rounding)
+    return _multiple(wide, rounding), _multiple(high, rounding)
 
 
 def fit_frame(frame: np.ndarray, size: tuple[int, int] | None, fit: str = "crop") -> np.ndarray:
@@ -63,7 +66,7 @@ def letterbox(frame: np.ndarray, width: int, height: int) -> np.ndarray:
     return _place(_resize(frame, *inner), width, height)
 
 
-def _multiple(side: float, rounding) -> int:
+def _multiple(side: float, rounding: Callable[[float], float]) -> int:
     return max(MULTIPLE, int(rounding(side / MULTIPLE)) * MULTIPLE)
 
 

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -163,7 +164,7 @@ def _split_word(word: str, width: float, font: ImageFont.FreeTypeFont) -> list[s
 @lru_cache(maxsize=64)
 def _font(size: int, characters: str) -> ImageFont.FreeTypeFont:
     """Pillow's own font; where it lacks characters, the common system font that lacks the fewest."""
-    best = ImageFont.load_default(size)
+    best = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
     lacking = len(_lacking(best, characters))
     for name in _SYSTEM_FONTS:
         if not lacking:

@@ -1,7 +1,7 @@
 """What the method needs to know of a program that runs a Stable Diffusion UNet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from .overrides import Overrides
 from .schedule import NoiseSchedule
 from .sparse_causal import AttentionMode
+
+# An nn.Module with attn1 and attn2, see `Host`. Type checkers take every attribute of a module for a tensor or a
+# module; a type that says more would have to be a base class that no host's blocks have.
+TransformerBlock: TypeAlias = Any
 
 
 class Host(Protocol):
@@ -19,10 +23,16 @@ class Host(Protocol):
     """
 
     schedule: NoiseSchedule
-    device: torch.device
-    dtype: torch.dtype
 
-    def transformer_blocks(self) -> Mapping[str, nn.Module]:
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+
+    def transformer_blocks(self) -> Mapping[str, TransformerBlock]:
         """All transformer blocks by name, in the order of the network."""
 
     def residual_blocks(self) -> Sequence[nn.Module]:
@@ -36,7 +46,10 @@ class Host(Protocol):
         """
 
     def attach_attention(self, overrides: Overrides, frames: int, mode: AttentionMode) -> None:
-        """Makes every self-attention sparse-causal over ``frames`` until ``overrides`` are detached."""
+        """Makes every self-attention sparse-causal over ``frames`` until ``overrides`` are detached.
+
+        Cross-attention then projects a prompt that frames share once for all of them.
+        """
 
     def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
         """The network's raw answer.

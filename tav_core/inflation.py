@@ -1,8 +1,8 @@
 """Inflating an image UNet to video: the three changes of Tune-A-Video (section 3.2) on one host."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -44,8 +44,8 @@ def attach_temporal(
 ) -> None:
     """Adds the ``layers`` of the same name after each of ``blocks`` until ``overrides`` are detached."""
 
-    def after_block(layer: BlockResidual):
-        def around(forward, *args, **kwargs):
+    def after_block(layer: BlockResidual) -> Callable[..., Tensor]:
+        def around(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
             x = forward(*args, **kwargs)
             return x + layer(x, frames)
 

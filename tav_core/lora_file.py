@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from .atomic_file import save_tensors
-from .official_files import is_exact_pair
 from .queries import query_deltas
 from .weights import TunedWeights, WeightsError
 
@@ -23,7 +22,7 @@ def lora_tensors(weights: TunedWeights) -> dict[str, Tensor]:
     for layer, delta in query_deltas(weights.tensors).items():
         name = f"lora_unet_{layer.replace('.', '_')}"
         up = weights.tensors.get(f"{layer}.lora_up.weight")
-        if up is None or is_exact_pair(up):
+        if up is None:
             tensors[f"{name}.diff"] = delta
             continue
         tensors[f"{name}.lora_up.weight"] = up.float()

@@ -1,6 +1,6 @@
 """A small picture of a loss curve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,7 +27,7 @@ def loss_curve(
     low, high = min(losses), max(losses)
     span = (high - low) or 1.0
 
-    def points(values: Sequence[float]) -> list[tuple[float, float]]:
+    def points(values: Iterable[float]) -> list[tuple[float, float]]:
         return [
             (
                 margin + (width - 2 * margin) * i / max(1, steps - 1),

@@ -6,9 +6,10 @@ a base model, so both directions need that base: its UNet's tensors by diffusers
 
 Round trips are exact:
 
-- official, ours, official: queries come back bit for bit. No float32 difference can do that where base and tuned
-  weight nearly cancel, so such a layer is kept as a low-rank pair [I I] @ [high; low], where base + high + low is
-  the tuned weight exactly. Everything that reads tuned weights reads it.
+- official, ours, official: queries come back bit for bit. No float32 difference can do that where a weight was tuned
+  to nearly zero. What such single values lack is kept beside the difference (`REST_PLACES`, `REST_VALUES`), so that
+  base + difference + rest is the tuned weight exactly. It is smaller than the difference's own rounding, and counts
+  here only.
 - ours, official, ours: the folder also holds our own file (`SIDECAR`), which the official code ignores. It counts
   as long as it says the same as the UNet beside it.
 """
@@ -28,7 +29,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .atomic_file import save_tensors
-from .weights import TunedMetadata, TunedWeights, WeightsError, check_fit, fingerprint
+from .weights import (
+    REST_PLACES,
+    REST_VALUES,
+    TunedMetadata,
+    TunedWeights,
+    WeightsError,
+    check_fit,
+    fingerprint,
+)
 
 WEIGHTS = "diffusion_pytorch_model"
 SIDECAR = "tune_a_video.safetensors"
@@ -72,9 +81,8 @@ def load_official(source: Path, base: Mapping[str, Tensor], exact: bool = True) 
     """Tuned weights from a pipeline folder, its ``unet`` folder or the weights file in it.
 
     ``base`` holds the base UNet's tensors. Temporal layers are taken as they are, the random output bias of the
-    official code included; queries as difference to ``base``. ``exact`` keeps every bit of them (see above), which
-    can make the queries' part of a file four times as large; without it single values are off by a float32
-    rounding of the base's.
+    official code included; queries as difference to ``base``. ``exact`` keeps every bit of them (see above); without
+    it single values are off by a float32 rounding of the base's.
 
     Everything else should be the base's, up to rounding to float16. Where it is not, the folder was tuned on
     another base; that is a warning in the log that names the tensors, for a relative still works. Tensors that are
@@ -188,42 +196,39 @@ def query_difference(layer: str, tuned: Tensor, base: Tensor, exact: bool = True
     # Adding -0.0 keeps every value, the sign of a zero included.
     high = torch.where(_same_bits(tuned, base), -0.0, exact_difference).float()
     plain = {f"{layer}.diff": high}
-    # The nearest float32 is the best there is: if it fails, every single float32 does.
-    if not exact or bool(_same_bits(query_weight(layer, base, plain), tuned).all()):
+    if not exact:
+        return plain
+    # The nearest float32 is the best there is: where it fails, every single float32 does.
+    places = torch.nonzero(~_same_bits(query_weight(layer, base, plain), tuned).flatten()).flatten()
+    if not len(places):
         return plain
     # The rounding error of a float32 subtraction is itself a float32 number.
     low = (tuned.double() - (base.double() + high.double())).float()
     low = torch.where(tuned == 0, tuned, low)
-    eye = torch.eye(len(tuned))
-    pair = {
-        f"{layer}.lora_up.weight": torch.cat([eye, eye], dim=1),
-        f"{layer}.lora_down.weight": torch.cat([high, low]),
+    rest = {
+        f"{layer}.{REST_PLACES}": places.to(torch.int32),
+        f"{layer}.{REST_VALUES}": low.flatten()[places],
     }
-    if not bool(_same_bits(query_weight(layer, base, pair), tuned).all()):
+    if not bool(_same_bits(query_weight(layer, base, plain | rest), tuned).all()):
         raise WeightsError(f"{layer}.weight is too large for a difference in float32")
-    return pair
+    return plain | rest
 
 
 def query_weight(layer: str, base: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     """The tuned float32 weight (out, in) of ``layer`` at strength 1, on the CPU; the base's where nothing was tuned."""
     base = base.detach().cpu().double()
     if f"{layer}.diff" in tensors:
-        return (base + tensors[f"{layer}.diff"].double()).float()
+        weight = base + tensors[f"{layer}.diff"].double()
+        places = tensors.get(f"{layer}.{REST_PLACES}")
+        if places is not None:
+            places, low = places.long(), tensors[f"{layer}.{REST_VALUES}"].double()
+            found = weight.flatten()[places] + low
+            # A sum of zeros loses the sign, which is then in the rest.
+            found = torch.where((found == 0) & (low == 0), low, found)
+            weight = weight.flatten().index_copy(0, places, found).view(weight.shape)
+        return weight.float()
     up, down = (tensors.get(f"{layer}.lora_{part}.weight") for part in ("up", "down"))
-    if up is None:
-        return base.float()
-    if not is_exact_pair(up):
-        return (base + up.double() @ down.double()).float()
-    high, low = down.double().chunk(2)
-    weight = (base + high) + low
-    # A sum of zeros loses the sign, which is then in the low part.
-    return torch.where((weight == 0) & (low == 0), low, weight).float()
-
-
-def is_exact_pair(up: Tensor) -> bool:
-    """Whether ``up`` (out, rank) is the [I I] of `query_difference`."""
-    eye = torch.eye(len(up), dtype=up.dtype)
-    return up.shape[1] == 2 * len(up) and torch.equal(up, torch.cat([eye, eye], dim=1))
+    return (base if up is None or down is None else base + up.double() @ down.double()).float()
 
 
 def weights_file(source: Path) -> Path:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_KEY = re.compile(r"^\s*(?P<quote>[\"']?)(?P<frame>\d{1,9})(?P=quote)\s*:(?P<text>.*)$")
+_KEY = r"^\s*(?P<quote>[\"']?)(?P<frame>\d{1,9})(?P=quote)\s*:(?P<text>.*)$"
+
+# Frames are numbered up to here on the node; more keys could not be seen.
+MOST_KEYS = 1024
+# Prompts of 1, 2, 3, 4 and 5 text windows have a common multiple of 60; that of longer ones may fill the memory.
+MOST_TOKENS = 60 * 77
 
 
 class ScheduleError(ValueError):
@@ -26,13 +31,13 @@ def parse_schedule(text: str) -> list[PromptKey]:
     """Reads lines such as ``0: a man is skiing`` or ``"12": "spider man is skiing"``.
 
     A trailing comma and quotes around the text are dropped, empty lines skipped; keys may stand in any order and come
-    back sorted. Raises ScheduleError for a line without a frame number, a frame given twice, or no key at all.
+    back sorted. Raises ScheduleError for a line without a frame number, a frame given twice, no key at all or too many.
     """
     keys: dict[int, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        match = _KEY.match(line)
+        match = re.match(_KEY, line)
         if match is None:
             raise ScheduleError(
                 f"line {number} needs a frame number and a colon, as in '12: a cat': {line.strip()[:60]!r}"
@@ -41,6 +46,8 @@ def parse_schedule(text: str) -> list[PromptKey]:
         if frame in keys:
             raise ScheduleError(f"line {number} gives frame {frame} a second time")
         keys[frame] = _unquoted(match["text"])
+        if len(keys) > MOST_KEYS:
+            raise ScheduleError(f"there are more than {MOST_KEYS} keys; leave some out")
     if not keys:
         raise ScheduleError("there is no key; write lines such as '0: a man is skiing'")
     return [PromptKey(frame, keys[frame]) for frame in sorted(keys)]
@@ -66,9 +73,15 @@ def key_weights(keys: list[PromptKey], frames: int, blend: bool = True) -> Tenso
 def blend_embeddings(embeddings: list[Tensor], weights: Tensor) -> Tensor:
     """Per-frame embeddings (frames, tokens, width) from one (1, tokens, width) per key and (frames, keys) weights.
 
-    Prompts of different length are repeated to their least common multiple, which leaves attention as it is.
+    Prompts of different length are repeated to their least common multiple, which leaves attention as it is. Raises
+    ScheduleError if that is too long.
     """
     tokens = math.lcm(*(embedding.shape[1] for embedding in embeddings))
+    longest = max(embedding.shape[1] for embedding in embeddings)
+    if tokens > max(MOST_TOKENS, longest):
+        raise ScheduleError(
+            "the prompts are of too many different lengths to blend; make the longest ones shorter"
+        )
     stacked = torch.cat([e[:1].repeat(1, tokens // e.shape[1], 1) for e in embeddings])
     return torch.einsum("fk,ktw->ftw", weights.to(stacked), stacked)
 

@@ -1,10 +1,11 @@
 """The query projections that tuning changes, as full matrices or as low-rank differences."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from .host import TransformerBlock
 from .layers import linear
 from .overrides import Overrides
 
@@ -19,7 +20,7 @@ class TunableQueries:
     ``parameters`` holds what learns: ``<name>.weight``, or ``<name>.lora_up.weight`` and ``.lora_down.weight``.
     """
 
-    def __init__(self, projections: Mapping[str, nn.Module], rank: int = 0, seed: int = 0) -> None:
+    def __init__(self, projections: Mapping[str, nn.Linear], rank: int = 0, seed: int = 0) -> None:
         self.projections = dict(projections)
         self.rank = rank
         self.parameters: dict[str, nn.Parameter] = {}
@@ -44,7 +45,7 @@ class TunableQueries:
     def attach(self, overrides: Overrides) -> None:
         """Makes the network compute its queries from the masters until ``overrides`` are detached."""
 
-        def around(name: str):
+        def around(name: str) -> Callable[..., Tensor]:
             return lambda forward, x: linear(x, self.weight(name))
 
         for name, projection in self.projections.items():
@@ -61,7 +62,7 @@ class TunableQueries:
         }
 
 
-def query_projections(blocks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+def query_projections(blocks: Mapping[str, TransformerBlock]) -> dict[str, nn.Linear]:
     """The self- and cross-attention query layers of ``blocks``, by ``<block>.attn1.to_q`` and so on."""
     return {
         f"{name}.{attention}.to_q": getattr(block, attention).to_q

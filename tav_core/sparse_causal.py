@@ -55,7 +55,26 @@ def sparse_causal_attention(
         kept = 1 if mode == "first" else frames
         k, v = (x.unflatten(0, (-1, frames))[:, :kept].flatten(1, 2) for x in (k, v))
         return attend(q.unflatten(0, (-1, frames)).flatten(1, 2), k, v).reshape(q.shape)
+    if tiles == 1 and mode == "first+previous":
+        q, k, v = (x.unflatten(0, (-1, frames)) for x in (q, k, v))
+        return _first_and_previous(q, k, v, attend)
     return attend(q, gather_sources(k, frames, mode, tiles), gather_sources(v, frames, mode, tiles))
+
+
+def _first_and_previous(q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
+    # (batch, frames, tokens, channels) each. Frames 0 and 1 see frame 0 twice, whose softmax is that of seeing it once:
+    # half the work and no copies of keys for them.
+    frames = q.shape[1]
+    early = attend(q[:, :2].flatten(1, 2), k[:, 0], v[:, 0]).unflatten(1, (2, -1))
+    if frames == 2:
+        return early.flatten(0, 1)
+
+    def sources(x: Tensor) -> Tensor:
+        first, previous = x[:, :1].expand(-1, frames - 2, -1, -1), x[:, 1:-1]
+        return torch.cat([first, previous], dim=2).flatten(0, 1)
+
+    late = attend(q[:, 2:].flatten(0, 1), sources(k), sources(v)).unflatten(0, (-1, frames - 2))
+    return torch.cat([early, late], dim=1).flatten(0, 1)
 
 
 def _previous(clips: Tensor) -> Tensor:

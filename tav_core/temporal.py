@@ -1,7 +1,7 @@
 """Temporal attention: the new layer over time after every transformer block (Tune-A-Video, section 3.2)."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class TemporalLayers(nn.Module):
         self.names = tuple(sizes)
 
     def __getitem__(self, name: str) -> TemporalLayer:
-        return self.get_submodule(name)
+        return cast(TemporalLayer, self.get_submodule(name))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes parameters from ``tensors``; norms and the output bias may be missing and are then neutral.
@@ -105,11 +105,13 @@ class TemporalLayers(nn.Module):
                 fresh = torch.empty(projection.weight.shape)
                 nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=generator)
                 projection.weight.copy_(fresh)
-            layer.attn_temp.to_out[0].weight.zero_()
-            layer.attn_temp.to_out[0].bias.zero_()
+            for parameter in layer.attn_temp.to_out.parameters():  # weight and bias
+                parameter.zero_()
 
 
-def temporal_sizes(names: Iterable[str], tensors: Mapping[str, Tensor], heads: Mapping[str, int]) -> dict:
+def temporal_sizes(
+    names: Iterable[str], tensors: Mapping[str, Tensor], heads: Mapping[str, int]
+) -> dict[str, tuple[int, int]]:
     """(channels, heads) of the blocks among ``names`` for which ``tensors`` hold temporal attention."""
     sizes = {}
     for name in names:
@@ -123,5 +125,5 @@ def _add_nested(root: nn.Module, path: list[str], leaf: nn.Module) -> None:
     for part in path[:-1]:
         if part not in root._modules:
             root.add_module(part, nn.Module())
-        root = root._modules[part]
+        root = root.get_submodule(part)
     root.add_module(path[-1], leaf)

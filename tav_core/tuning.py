@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from .learning_rate import LEARNING_RATE_SCHEDULES, LearningRateSchedule, learni
 from .overrides import Overrides
 from .queries import TunableQueries, query_projections
 from .temporal import TemporalLayers
+from .timesteps import TIMESTEP_DRAWS, TimestepDraws, spread_timestep
 
 TrainableSet = Literal["queries + temporal", "temporal", "queries"]
 TRAINABLE_SETS: tuple[str, ...] = get_args(TrainableSet)
@@ -33,6 +34,10 @@ class TuningSettings:
     min_snr_gamma: 0 for none, else the gamma of arXiv 2303.09556 (5 is usual). accumulation: draws of noise and
     timestep per optimiser step. query_rank: 0 learns full query matrices, r > 0 low-rank differences.
     gradient_checkpointing: which blocks are computed again in the backward pass to save memory.
+    frames_per_step: 0 learns from the whole clip at once, n >= 2 from n consecutive frames per draw, anywhere in
+    the clip; each such window is a clip of its own. As many as the clip's or more are the whole clip.
+    timesteps: drawn at random, as in the official code, or evenly spread, which needs fewer steps. temporal_rate:
+    factor > 0 on the learning rate of the temporal layers, which start from nothing.
     """
 
     steps: int = 500
@@ -48,27 +53,43 @@ class TuningSettings:
     query_rank: int = 0
     gradient_checkpointing: Checkpointing = "all"
     seed: int = 0
+    frames_per_step: int = 0
+    timesteps: TimestepDraws = "random"
+    temporal_rate: float = 1.0
 
     def __post_init__(self) -> None:
         for value, known in (
             (self.schedule, LEARNING_RATE_SCHEDULES),
             (self.trainable, TRAINABLE_SETS),
             (self.gradient_checkpointing, CHECKPOINTING_MODES),
+            (self.timesteps, TIMESTEP_DRAWS),
         ):
             if value not in known:
                 raise ValueError(f"unknown setting {value!r}; choose one of {', '.join(known)}")
         if min(self.steps, self.accumulation) < 1 or self.query_rank < 0:
             raise ValueError("steps and accumulation must be at least 1, and query_rank at least 0")
+        if self.frames_per_step < 0 or self.frames_per_step == 1:
+            raise ValueError("frames_per_step must be 0 (all frames) or at least 2")
+        if not self.temporal_rate > 0:
+            raise ValueError("temporal_rate must be above 0")
 
 
 @dataclass(frozen=True)
 class TuningStep:
-    """Report of one optimiser step: its number (from 1), loss, gradient norm before clipping and rate used."""
+    """Report of one optimiser step: its number (from 1), loss, gradient norm before clipping and rate used.
+
+    skipped: in fp16, the gradients overflowed, so that nothing was learned; the scaler has lowered its scale.
+    """
 
     step: int
     loss: float
     grad_norm: float
     learning_rate: float
+    skipped: bool = False
+
+
+# The scaler halves its scale at each skip: from 65536 this many take it below a millionth.
+MOST_SKIPS = 40
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -79,9 +100,10 @@ class Tuner:
     """A tuning run on ``host``: attaches the inflated layers, learns step by step, detaches.
 
     ``latents`` (frames, channels, height, width) are the clip's clean latents in the network's scale, ``context``
-    (1, tokens, width) the embedded prompt. ``draw(i)`` gives timestep and noise (shaped as ``latents``) of the
-    i-th draw; without it they are uniform and normal from the seed, the same on every device. ``frozen`` names
-    blocks whose layers do not learn. ``temporal`` continues from given layers instead of fresh ones.
+    (1, tokens, width) the embedded prompt, or one per frame. ``draw(i)`` gives timestep and noise (shaped as the
+    frames of one step) of the i-th draw; without it they are uniform and normal from the seed, the same on every
+    device. ``frozen`` names blocks whose layers do not learn. ``temporal`` continues from given layers instead of
+    fresh ones.
 
     Use as a context manager; leaving it detaches everything from the host's UNet.
     """
@@ -102,8 +124,10 @@ class Tuner:
         self.mode = mode
         self.latents = latents.detach().to(host.device, torch.float32)
         self.context = context.detach().to(host.device)
+        self.frames_per_step = min(settings.frames_per_step or len(latents), len(latents))
         self.step_count = 0
         self.losses: list[float] = []
+        self._skips = 0
         self._draw = draw or self._seeded_draw
         self._overrides = Overrides()
 
@@ -113,19 +137,23 @@ class Tuner:
             # Fresh layers that do not learn would do nothing, at a cost.
             learns = settings.trainable != "queries"
             sizes = {n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items() if learns}
-            temporal = TemporalLayers(sizes)
+            temporal = TemporalLayers(sizes, device=host.device)
             temporal.reset(settings.seed)
-        self.temporal = temporal.to(host.device)
+        else:
+            temporal = temporal.to(host.device)
+        self.temporal = temporal
         learning = {name: block for name, block in blocks.items() if name not in frozen}
         if settings.trainable != "temporal":
             projections = query_projections(learning)
             self.queries = TunableQueries(projections, settings.query_rank, settings.seed)
         self.parameters = self._trainable_parameters(learning)
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
+            self._parameter_groups(),
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
+            # Elsewhere torch's default is as fast.
+            fused=host.device.type == "cpu",
         )
         self._scaler = torch.amp.GradScaler(host.device.type, enabled=host.dtype == torch.float16)
 
@@ -147,7 +175,7 @@ class Tuner:
             settings.schedule, self.step_count, settings.steps, settings.warmup_steps
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         # A step that was interrupted halfway leaves gradients behind.
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
@@ -163,9 +191,16 @@ class Tuner:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        norm = float(grad_norm)
+        self._skips = 0 if math.isfinite(norm) else self._skips + 1
+        if self._skips > MOST_SKIPS:
+            raise NonFiniteLossError(
+                f"the fp16 gradients overflowed {MOST_SKIPS} times in a row until step {self.step_count + 1}; "
+                "use a bf16 or fp32 model"
+            )
         self.step_count += 1
         self.losses.append(loss)
-        return TuningStep(self.step_count, loss, float(grad_norm), rate)
+        return TuningStep(self.step_count, loss, norm, rate, skipped=self._skips > 0)
 
     def gradients(self, index: int) -> dict[str, Tensor]:
         """The gradients of the ``index``-th draw by parameter name, before clipping; nothing is learned."""
@@ -217,7 +252,7 @@ class Tuner:
 
     def _attach(self) -> None:
         layers = {name: self.temporal[name] for name in self.temporal.names}
-        attach(self._overrides, self.host, self.mode, layers, frames=len(self.latents))
+        attach(self._overrides, self.host, self.mode, layers, frames=self.frames_per_step)
         if self.queries is not None:
             self.queries.attach(self._overrides)
         units: list[nn.Module] = []
@@ -229,11 +264,12 @@ class Tuner:
 
     def _accumulate(self, index: int) -> float:
         timestep, noise = self._draw(index)
-        noise = noise.to(self.latents)
+        latents, context = self._window(index)
+        noise = noise.to(latents)
         schedule = self.host.schedule
-        noisy = schedule.add_noise(self.latents, noise, timestep)
-        prediction = self.host.predict(noisy, timestep, self.context)
-        loss = nn.functional.mse_loss(prediction, schedule.target(self.latents, noise, timestep))
+        noisy = schedule.add_noise(latents, noise, timestep)
+        prediction = self.host.predict(noisy, timestep, context)
+        loss = nn.functional.mse_loss(prediction, schedule.target(latents, noise, timestep))
         if self.settings.min_snr_gamma > 0:
             loss = loss * min_snr_weight(
                 schedule.snr(timestep), self.settings.min_snr_gamma, schedule.prediction_type
@@ -251,10 +287,23 @@ class Tuner:
 
     def _seeded_draw(self, index: int) -> tuple[int, Tensor]:
         # A draw depends on its index alone: a run that was stopped in the middle of a step goes on as if it had not.
-        digest = hashlib.sha256(f"{self.settings.seed}:{index}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        timestep = int(torch.randint(self.host.schedule.timesteps, (), generator=generator))
-        return timestep, torch.randn(self.latents.shape, generator=generator)
+        generator = _generator(f"{self.settings.seed}:{index}")
+        total = self.host.schedule.timesteps
+        timestep = int(torch.randint(total, (), generator=generator))
+        if self.settings.timesteps == "evenly spread":
+            offset = float(torch.rand((), generator=_generator(f"{self.settings.seed}:timesteps")))
+            timestep = spread_timestep(index, offset, total)
+        return timestep, torch.randn((self.frames_per_step, *self.latents.shape[1:]), generator=generator)
+
+    def _window(self, index: int) -> tuple[Tensor, Tensor]:
+        # The frames of a draw, and their embeddings. Drawn apart from the noise, for the same reason as above.
+        choices = len(self.latents) - self.frames_per_step + 1
+        start = 0
+        if choices > 1:
+            generator = _generator(f"{self.settings.seed}:{index}:window")
+            start = int(torch.randint(choices, (), generator=generator))
+        frames = slice(start, start + self.frames_per_step)
+        return self.latents[frames], self.context if len(self.context) == 1 else self.context[frames]
 
     def _trainable_parameters(self, learning: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
         parameters = {} if self.queries is None else dict(self.queries.parameters)
@@ -263,8 +312,25 @@ class Tuner:
             for name, parameter in self.temporal.named_parameters():
                 block, _, layer = name.partition(".attn_temp.")
                 if layer and block in learning:
-                    parameters[name] = parameter.requires_grad_()
+                    parameter.requires_grad_()
+                    parameters[name] = parameter
         return parameters
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        temporal = {name for name in self.parameters if ".attn_temp." in name}
+        groups = [
+            {
+                "params": [p for name, p in self.parameters.items() if (name in temporal) == of_temporal],
+                "factor": factor,
+            }
+            for of_temporal, factor in ((False, 1.0), (True, self.settings.temporal_rate))
+        ]
+        return [group for group in groups if group["params"]]
+
+
+def _generator(name: str) -> torch.Generator:
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def min_snr_weight(snr: float, gamma: float, prediction_type: str) -> float:

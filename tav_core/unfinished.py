@@ -17,6 +17,8 @@ from .tuning import TuningSettings
 
 # What changes the cost of a run but not its result.
 _IRRELEVANT = ("gradient_checkpointing",)
+# Settings that came later count only where they do something: runs of before keep their fingerprint.
+_LATER = {"frames_per_step": 0, "timesteps": "random", "temporal_rate": 1.0}
 
 
 def run_fingerprint(
@@ -33,6 +35,7 @@ def run_fingerprint(
     """
     digest = hashlib.sha256()
     shaping = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _IRRELEVANT}
+    shaping = {k: v for k, v in shaping.items() if k not in _LATER or v != _LATER[k]}
     digest.update(json.dumps([__version__, shaping, dataclasses.asdict(mode)], sort_keys=True).encode())
     for name, tensor in sorted({**weights, "latents": latents, "context": context}.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -101,6 +101,19 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     return VideoInfo(len(times), fps, width, height, float(len(times) / fps), _is_variable(times))
 
 
+def glance(path: str | os.PathLike) -> VideoInfo:
+    """What a clip's header says of it; quick, and wrong where the header is.
+
+    ``frames`` is 0 where the header does not say; ``variable`` is not known and False. Raises VideoError for what
+    is no video.
+    """
+    with _opened(Path(path)) as capture:
+        frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        fps = _nominal_fps(capture)
+        width, height = _square_pixel_size(capture)
+    return VideoInfo(frames, fps, width, height, float(frames / fps), variable=False)
+
+
 def check_readable(path: str | os.PathLike) -> None:
     """Raises VideoError unless at least the clip's first frame can be decoded."""
     path = Path(path)
@@ -338,7 +351,8 @@ def _is_variable(times: Sequence[float]) -> bool:
 def _as_tensor(frames: list[np.ndarray]) -> torch.Tensor:
     tensor = torch.empty((len(frames), *frames[0].shape), dtype=torch.float32)
     for index, frame in enumerate(frames):
-        torch.divide(torch.from_numpy(frame), 255, out=tensor[index])
+        # (torch's type stubs know no `out` beside a number)
+        torch.divide(torch.from_numpy(frame), 255, out=tensor[index])  # type: ignore[call-overload]
     return tensor
 
 

@@ -3,6 +3,8 @@
 Tensors, float32 or float16, by diffusers block name (``down_blocks.0.attentions.0.transformer_blocks.0`` ...):
 
 - ``<block>.attn1.to_q.diff``, ``<block>.attn2.to_q.diff``: (out, in) difference to the base model's query weight;
+- ``<...>.to_q.diff_rest.places`` (n) int32 and ``.diff_rest.values`` (n) float32: what rounding took from ``.diff`` at
+  single places of the flattened matrix, for official files to come back bit for bit; no other reader needs it;
 - ``<...>.to_q.lora_up.weight`` (out, rank) and ``.lora_down.weight`` (rank, in): the same at low rank, up @ down;
 - ``<block>.attn_temp.{to_q,to_k,to_v}.weight``, ``.to_out.0.weight``, ``.to_out.0.bias``, and ``<block>.norm_temp``
   where it is not neutral: the temporal layer, under the official code's names.
@@ -16,18 +18,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import __version__
 from .atomic_file import save_tensors
+from .host import TransformerBlock
 from .inflation import InflationMode
 
 FORMAT = "tune-a-video"
 FORMAT_VERSION = 1
+REST_PLACES, REST_VALUES = "diff_rest.places", "diff_rest.values"
+# Single precision and half; I32 are places of a difference's rest.
+_READ_DTYPES = ("F32", "F16", "BF16", "F64", "I32")
+# No layer of Stable Diffusion's UNet comes near.
+_LONGEST_NAME = 200
+_MOST_VALUES = 2**28
 _FINGERPRINTED = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn2.to_q", "attn2.to_k", "attn2.to_v")
 
 
@@ -66,7 +76,8 @@ class TunedMetadata:
     @property
     def mode(self) -> InflationMode:
         """How the model was inflated. Raises ValueError for a mode this version does not know."""
-        return InflationMode(self.attention, self.norm)
+        # InflationMode itself refuses words that are not a mode.
+        return InflationMode(self.attention, self.norm)  # type: ignore[arg-type]
 
     def to_header(self) -> dict[str, str]:
         """As the string pairs of a safetensors header."""
@@ -93,7 +104,7 @@ class TunedMetadata:
         values = {}
         for entry in dataclasses.fields(cls):
             if entry.name in header:
-                kind = type(entry.default)
+                kind: Any = type(entry.default)
                 try:
                     values[entry.name] = kind(header[entry.name])
                 except ValueError as error:
@@ -111,8 +122,17 @@ class TunedWeights:
     metadata: TunedMetadata = field(default_factory=TunedMetadata)
 
     def save(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
-        """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot."""
-        tensors = {name: tensor.to(dtype) for name, tensor in self.tensors.items()}
+        """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot.
+
+        Other dtypes than float32 leave the rests of differences out, which are smaller than their rounding.
+        """
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            if name.endswith(REST_PLACES):
+                if dtype == torch.float32:
+                    tensors[name] = tensor
+            elif dtype == torch.float32 or not name.endswith(REST_VALUES):
+                tensors[name] = tensor.to(dtype)
         save_tensors(path, tensors, self.metadata.to_header())
 
     @classmethod
@@ -120,10 +140,15 @@ class TunedWeights:
         """Reads a file. Raises WeightsError with one plain sentence if it is not a sound tuned-weights file."""
         with _opened(path) as file:
             metadata = TunedMetadata.from_header(file.metadata() or {})
+            for name in file.keys():
+                _check_entry(name, file.get_slice(name))
             # Copies, because a file that is still mapped into memory cannot be replaced on Windows.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            if name.endswith(REST_PLACES):
+                if not _are_places(tensor, tensors.get(name.replace(REST_PLACES, "diff"))):
+                    raise WeightsError(f"{path.name}: {name} holds no places of its difference")
+            elif not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
                 raise WeightsError(f"{path.name}: {name} holds values that are not finite numbers")
         return cls(tensors, metadata)
 
@@ -151,7 +176,25 @@ def _opened(path: Path) -> Iterator[safe_open]:
         raise WeightsError(f"{path.name}: {error}") from error
 
 
-def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) -> None:
+def _check_entry(name: str, entry: Any) -> None:
+    """Refuses, before it is read, a tensor that no tuned file holds and that torch might choke on."""
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise WeightsError(f"it holds a tensor with the name {name[:40]!r}, which no layer has")
+    dtype, shape = entry.get_dtype(), entry.get_shape()
+    if dtype not in _READ_DTYPES:
+        raise WeightsError(f"{name} holds values of the type {dtype[:20]}; tuned weights are F32 or F16")
+    if len(shape) > 2 or math.prod(shape) > _MOST_VALUES or (0 in shape and len(shape) == 2):
+        raise WeightsError(f"{name} has the shape {str(shape)[:60]}, which no layer has")
+
+
+def _are_places(places: Tensor, matrix: Tensor | None) -> bool:
+    """Whether ``places`` are indices into the flattened ``matrix``."""
+    if places.dtype != torch.int32 or places.ndim != 1 or matrix is None:
+        return False
+    return not len(places) or (int(places.min()) >= 0 and int(places.max()) < matrix.numel())
+
+
+def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, TransformerBlock]) -> None:
     """Raises WeightsError, naming the first misfits, unless every tensor fits the model's transformer blocks."""
     expected = expected_shapes(tensors, blocks)
     misfits = [f"{name} is missing" for name in expected if name not in tensors]
@@ -170,7 +213,9 @@ def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) ->
         )
 
 
-def expected_shapes(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Module]) -> dict[str, torch.Size]:
+def expected_shapes(
+    tensors: Mapping[str, Tensor], blocks: Mapping[str, TransformerBlock]
+) -> dict[str, torch.Size]:
     """The shapes that tensors of these names must have on a model with ``blocks``.
 
     Names that the model cannot have are left out; parts that a name's layer also needs are included.
@@ -182,9 +227,14 @@ def expected_shapes(tensors: Mapping[str, Tensor], blocks: Mapping[str, nn.Modul
             rows, columns = getattr(block, attention).to_q.weight.shape
             if f"{layer}.diff" in tensors:
                 shapes[f"{layer}.diff"] = torch.Size([rows, columns])
+            places, values = f"{layer}.{REST_PLACES}", f"{layer}.{REST_VALUES}"
+            if places in tensors or values in tensors:
+                count = tensors[places if places in tensors else values].numel()
+                shapes |= {part: torch.Size([count]) for part in (places, values)}
+                shapes[f"{layer}.diff"] = torch.Size([rows, columns])
             down, up = f"{layer}.lora_down.weight", f"{layer}.lora_up.weight"
             if down in tensors or up in tensors:
-                given = tensors.get(down, tensors.get(up))
+                given = tensors[down if down in tensors else up]
                 rank = given.shape[0 if down in tensors else -1] if given.ndim == 2 else 1
                 shapes |= {down: torch.Size([rank, columns]), up: torch.Size([rows, rank])}
         if any(key.startswith(f"{name}.attn_temp.") for key in tensors):

@@ -1,6 +1,7 @@
 """Tuned weights on a MODEL."""
 
 import logging
+from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 
@@ -29,7 +30,7 @@ def apply_weights(
         root = temporal_patcher(model, weights.tensors)
         if root is not None:
             layers = (*layers, AttachedLayers(root, temporal_strength))
-    tuned = inflate(model, Inflation(weights.metadata.mode, layers))
+    tuned = inflate(model, replace(before, mode=weights.metadata.mode, layers=layers))
     if query_strength != 0:
         patches = query_patches(model, query_deltas(weights.tensors))
         taken = tuned.add_patches(patches, query_strength)

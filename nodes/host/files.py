@@ -23,8 +23,16 @@ def register_folder() -> None:
 
 
 def names() -> list[str]:
-    """The tuned-weights files that can be chosen."""
-    return folder_paths.get_filename_list(FOLDER)
+    """The tuned-weights files that can be chosen; not the networks in folders of the official code."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_pipeline_part(Path(name))]
+
+
+def _is_pipeline_part(path: Path) -> bool:
+    """Whether ``path`` is one of the networks that diffusers saves in a pipeline's folder."""
+    kinds = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+    kinds |= {"text_encoder": "model", "safety_checker": "model"}
+    # A lone UNet folder may have any name; "model" alone is a name that a user may choose.
+    return path.name.startswith(kinds.get(path.parent.name, "diffusion_pytorch_model"))
 
 
 def load(name: str) -> TunedWeights:
@@ -64,6 +72,10 @@ def new_path(prefix: str) -> Path:
     if problem:
         raise ValueError(problem)
     base = Path(folder_paths.get_folder_paths(FOLDER)[0])
+    if not (base / prefix.strip()).resolve().is_relative_to(base.resolve()):
+        raise ValueError(
+            f"The input 'filename_prefix' leads over a link out of models/{FOLDER}; choose a folder that is inside."
+        )
     folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))
     return first_free(Path(folder), name, ".safetensors")
 

@@ -9,12 +9,16 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
+from ...tav_core.chunking import attach_chunked
 from ...tav_core.inflation import InflationMode, attach_norms, attach_temporal, combine
 from ...tav_core.overrides import Overrides
 from ...tav_core.sparse_causal import AttentionMode, sparse_causal_attention
 from ...tav_core.temporal import TemporalLayers, temporal_sizes
+from .attention import fused_on_cpu
+from .chunks import ChunkableUNet
 from .model import check_model, compute_dtype
 from .names import block_paths, blocks_at, frame_norms, patch_location
+from .windows import AnchorWindows
 
 KEY = "tune_a_video"
 
@@ -32,10 +36,14 @@ class AttachedLayers:
 
 @dataclass(frozen=True)
 class Inflation:
-    """What an inflated MODEL carries: the mode, and the temporal layers of every tuned file applied to it."""
+    """What an inflated MODEL carries: the mode, and the temporal layers of every tuned file applied to it.
+
+    ``chunk_frames`` > 0 evaluates so many frames at a time, with the same result.
+    """
 
     mode: InflationMode = InflationMode()
     layers: tuple[AttachedLayers, ...] = field(default=())
+    chunk_frames: int = 0
 
 
 class SparseCausal:
@@ -83,11 +91,17 @@ class InflatedForward:
         # The UNet that really runs, which need not be the one of the patcher that this was attached to.
         unet = executor.class_obj
         frames = frame_count(x.shape[0], transformer_options)
+        if frames > 1 and self.inflation.mode.attention != "off":
+            transformer_options = fused_on_cpu(transformer_options, x.device)
         with Overrides() as overrides:
-            if self.inflation.mode.norm == "joint":
-                attach_norms(overrides, frame_norms(unet), frames)
+            mode, chunk = self.inflation.mode, self.inflation.chunk_frames
             layers = combine([(a.root.model, a.strength) for a in self.inflation.layers])
-            attach_temporal(overrides, blocks_at(unet, self.paths), layers, frames)
+            if 0 < chunk < frames:
+                attach_chunked(overrides, ChunkableUNet(unet, self.paths), mode, layers, frames, chunk)
+            else:
+                if mode.norm == "joint":
+                    attach_norms(overrides, frame_norms(unet), frames)
+                attach_temporal(overrides, blocks_at(unet, self.paths), layers, frames)
             return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
@@ -119,6 +133,8 @@ def inflate(model: ModelPatcher, inflation: Inflation) -> ModelPatcher:
         inflated.set_model_attn1_replace(patch, *location)
     inflated.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     inflated.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, InflatedForward(inflation, paths))
+    inflated.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, KEY)
+    inflated.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, AnchorWindows(inflation.mode.attention))
     inflated.set_attachments(KEY, inflation)
     inflated.set_additional_models(KEY, [attached.root.clone() for attached in inflation.layers])
     return inflated
@@ -138,7 +154,7 @@ def temporal_patcher(model: ModelPatcher, tensors: dict[str, torch.Tensor]) -> M
         sizes, comfy.ops.manual_cast, device=model.offload_device, dtype=compute_dtype(model)
     )
     layers.load(tensors)
-    layers.requires_grad_(False).eval()
+    layers.requires_grad_(False).train(False)
     return ModelPatcher(layers, load_device=model.load_device, offload_device=model.offload_device)
 
 

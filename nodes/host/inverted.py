@@ -46,6 +46,7 @@ def invert(
         negative,
         cfg,
         latent,
+        "inversion",
         on_step=(lambda x: trajectory.append(x.cpu().clone())) if keep_trajectory else None,
     )
     result[SIGMA] = (float(sigmas[-1]), _sum(result["samples"]))
@@ -79,7 +80,8 @@ def sample(
     # ComfyUI would hold the masked part at its start, which here is noise.
     ours = (SIGMA, TRAJECTORY, "noise_mask")
     latent = {key: value for key, value in latent.items() if key not in ours} | {"samples": samples}
-    return run_sampler(model, ddim_sampler(eta, after_step), sigmas, positive, negative, cfg, latent, seed)
+    sampler = ddim_sampler(eta, after_step)
+    return run_sampler(model, sampler, sigmas, positive, negative, cfg, latent, "sampling", seed)
 
 
 def _keep_outside(mask: Tensor, latent: dict, steps: int) -> KeepOutside:

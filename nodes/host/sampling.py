@@ -11,6 +11,11 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...tav_core import ddim
+from .latent_frames import LatentFrames
+from .live import Reporter, reporting
+
+# Seconds between two moving previews of a sampler; each is a picture of the whole clip.
+PREVIEW_SECONDS = 0.5
 
 
 def _with_clean_level(function: Callable) -> Callable:
@@ -64,32 +69,48 @@ def run_sampler(
     negative: list,
     cfg: float,
     latent: dict,
+    kind: str,
     seed: int = 0,
     on_step: Callable[[Tensor], None] | None = None,
 ) -> dict:
     """Samples from ``latent`` as it is (no noise, no mask), with progress and previews on the running node.
 
-    ``on_step`` gets the sampler's latents at every step, in the network's scale.
+    ``kind`` says to browsers what this is. ``on_step`` gets the sampler's latents at every step, in the network's
+    scale.
     """
     samples = latent["samples"]
     preview = latent_preview.prepare_callback(model, len(sigmas) - 1)
+    with reporting(kind, PREVIEW_SECONDS) as reporter:
+        moving = _moving_preview(model, reporter)
 
-    def callback(i: int, denoised: Tensor, x: Tensor, total: int) -> None:
-        if on_step is not None:
-            on_step(x)
-        preview(i, denoised, x, total)
+        def callback(i: int, denoised: Tensor, x: Tensor, total: int) -> None:
+            if on_step is not None:
+                on_step(x)
+            preview(i, denoised, x, total)
+            moving(i, denoised, total)
 
-    result = comfy.sample.sample_custom(
-        model,
-        torch.zeros_like(samples),
-        cfg,
-        sampler,
-        sigmas,
-        positive,
-        negative,
-        samples,
-        callback=callback,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
+        result = comfy.sample.sample_custom(
+            model,
+            torch.zeros_like(samples),
+            cfg,
+            sampler,
+            sigmas,
+            positive,
+            negative,
+            samples,
+            callback=callback,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
     return {**latent, "samples": result}
+
+
+def _moving_preview(model: ModelPatcher, reporter: Reporter) -> Callable[[int, Tensor, int], None]:
+    frames = LatentFrames(model)
+
+    def show(i: int, denoised: Tensor, total: int) -> None:
+        last = i + 1 >= total
+        sheet = frames.sheet(denoised) if last or reporter.due() else None
+        reporter.show(sheet, step=i + 1, steps=total)
+
+    return show

@@ -17,6 +17,8 @@ from ...tav_core.tuning import Tuner, TuningSettings, TuningStep
 from ...tav_core.unfinished import load_unfinished, run_fingerprint, save_unfinished
 from ...tav_core.weights import TunedMetadata, TunedWeights, loss_summary
 from . import files
+from .live import STOPPED, Reporter, reporting
+from .tuning_memory import TuningMemory, is_out_of_memory, out_of_memory_message
 from .tuning_unet import TuningHost
 
 CURVE_PIXELS = 512
@@ -33,48 +35,109 @@ def tune(
     prefix: str,
     save_every: int,
     resume: bool,
+    memory: str = "as set",
 ) -> TunedWeights:
     """Tunes a private copy of ``model``'s UNet on one clip and returns what it learned.
 
     ``latents`` (frames, 4, height, width) are as ComfyUI's VAE gives them, ``context`` (1, tokens, width). Weights
     and the state to go on from are written every ``save_every`` steps (0: never), and when the run is stopped or
     fails; the weights at the end. With ``resume`` a finished run of the same inputs is read instead, and an
-    unfinished one goes on. ``model`` is only read. Raises OSError if the folder cannot be written.
+    unfinished one goes on. ``memory`` is one of `tuning_memory.PRESETS`. ``model`` is only read. Raises OSError if
+    the folder cannot be written, MemoryError with advice if there is not enough memory.
     """
     # Nodes run in inference mode, whose tensors cannot take part in a backward pass.
-    with torch.inference_mode(False), torch.enable_grad():
-        latents = model.model.process_latent_in(latents.clone())
-        context = context.clone()
-        host = TuningHost(model)
+    with reporting("tuning") as reporter, torch.inference_mode(False), torch.enable_grad():
+        foreseen = TuningMemory(model, tuple(latents.shape), tuple(context.shape), mode)
+        settings = foreseen.choose(settings, memory)
         try:
-            run = run_fingerprint(host.unet.state_dict(), latents, context, settings, mode)
-            finished = files.find_run(run, settings.steps) if resume else None
-            if finished is not None:
-                logging.info("Tune on One Video: found %s, tuned with the same inputs", finished.name)
-                return TunedWeights.load(finished)
-            metadata = replace(metadata, run=run, prediction_type=host.schedule.prediction_type)
-            with Tuner(host, latents, context, settings, mode) as tuner:
-                recorder = Recorder(tuner, metadata, prefix, save_every)
-                if resume:
-                    recorder.resume()
-                return learn(tuner, recorder)
-        finally:
-            host.release()
+            return _tune(
+                model,
+                latents,
+                context,
+                settings,
+                mode,
+                metadata,
+                prefix,
+                save_every,
+                resume,
+                reporter,
+                foreseen,
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out of the handler: the error holds on to every tensor of the step that failed.
+        comfy.model_management.soft_empty_cache()
+        shown = reporter.state.data
+        made = shown.get("step", 0)
+        raise MemoryError(
+            out_of_memory_message(foreseen, settings, made, shown.get("file") if made else None)
+        )
 
 
-def learn(tuner: Tuner, recorder: "Recorder") -> TunedWeights:
-    """Steps until the run is complete, with progress; keeps what was learned however it ends."""
-    steps = tuner.settings.steps
-    report = progress(steps, tuner.step_count)
+def _tune(
+    model: ModelPatcher,
+    latents: torch.Tensor,
+    context: torch.Tensor,
+    settings: TuningSettings,
+    mode: InflationMode,
+    metadata: TunedMetadata,
+    prefix: str,
+    save_every: int,
+    resume: bool,
+    reporter: Reporter,
+    foreseen: TuningMemory,
+) -> TunedWeights:
+    reporter.show(step=0, steps=settings.steps)
+    latents = model.model.process_latent_in(latents.clone())
+    context = context.clone()
+    host = TuningHost(model)
     try:
-        while tuner.step_count < steps:
+        run = run_fingerprint(host.unet.state_dict(), latents, context, settings, mode)
+        finished = files.find_run(run, settings.steps) if resume else None
+        if finished is not None:
+            logging.info("Tune on One Video: found %s, tuned with the same inputs", finished.name)
+            weights = TunedWeights.load(finished)
+            reporter.extend("losses", json.loads(weights.metadata.losses))
+            reporter.show(step=settings.steps, file=finished.name, found=True)
+            return weights
+        metadata = replace(metadata, run=run, prediction_type=host.schedule.prediction_type)
+        needed = foreseen.foretell(settings, host.device)
+        with Tuner(host, latents, context, settings, mode) as tuner:
+            recorder = Recorder(tuner, metadata, prefix, save_every)
+            if resume:
+                recorder.resume()
+            return learn(tuner, recorder, reporter, needed)
+    finally:
+        host.release()
+
+
+def learn(tuner: Tuner, recorder: "Recorder", reporter: Reporter, memory: str = "") -> TunedWeights:
+    """Steps until the run is complete or somebody stops it to keep it, with progress.
+
+    What was learned is kept however it ends; a stopped run can go on later, like an interrupted one. ``memory`` is
+    what the run needs, in words for the curve's caption.
+    """
+    steps = tuner.settings.steps
+    report = progress(steps, reporter, tuner.step_count, memory)
+    try:
+        while tuner.step_count < steps and not (reporter.stop_asked and tuner.losses):
             comfy.model_management.throw_exception_if_processing_interrupted()
             step = tuner.step()
+            if step.skipped:
+                logging.info(
+                    "Tune on One Video: step %d taught nothing, its fp16 gradients overflowed", step.step
+                )
             recorder.after(step)
             report(step, tuner.losses)
     finally:
         # An interrupt is no Exception; what was learned until then is worth keeping all the same.
         recorder.finish()
+        reporter.extend("losses", tuner.losses)
+        reporter.show(step=tuner.step_count, file=recorder.path.name)
+    if tuner.step_count < steps:
+        reporter.end(STOPPED)
+        logging.info("Tune on One Video: stopped at step %d of %d and kept", tuner.step_count, steps)
     return recorder.weights()
 
 
@@ -135,8 +198,13 @@ class Recorder:
         self.saved_at = self.tuner.step_count
 
 
-def progress(steps: int, done: int = 0) -> Callable[[TuningStep, list[float]], None]:
-    """A callback that moves ComfyUI's progress bar and draws the loss curve; ``done`` steps were made before."""
+def progress(
+    steps: int, reporter: Reporter, done: int = 0, memory: str = ""
+) -> Callable[[TuningStep, list[float]], None]:
+    """A callback that moves ComfyUI's progress bar and tells the page and other clients about the loss.
+
+    ``done`` steps were made before; ``memory`` ends the curve's caption.
+    """
     bar = comfy.utils.ProgressBar(steps)
     started = time.monotonic()
     drawn = 0.0
@@ -144,13 +212,20 @@ def progress(steps: int, done: int = 0) -> Callable[[TuningStep, list[float]], N
     def report(step: TuningStep, losses: list[float]) -> None:
         nonlocal drawn
         now = time.monotonic()
+        pace = (now - started) / (step.step - done)
+        left = pace * (steps - step.step)
         preview = None
         if now - drawn >= CURVE_INTERVAL or step.step == steps:
             drawn = now
-            pace = (now - started) / (step.step - done)
-            caption = f"step {step.step}/{steps}   loss {step.loss:.4f}   {pace:.2f} s/step   "
-            caption += f"{pace * (steps - step.step):.0f} s left"
+            caption = (
+                f"step {step.step}/{steps}   loss {step.loss:.4f}   {pace:.2f} s/step   {left:.0f} s left"
+                + ("   fp16 overflow" if step.skipped else "")
+                + (f"   {memory}" if memory else "")
+            )
             preview = ("JPEG", loss_curve(losses, steps, caption), CURVE_PIXELS)
         bar.update_absolute(step.step, steps, preview)
+        if reporter.due():
+            reporter.extend("losses", losses)
+        reporter.show(step=step.step, steps_per_second=1 / pace if pace > 0 else None, seconds_left=left)
 
     return report

@@ -6,12 +6,13 @@ import comfy.lora
 import comfy.model_management
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...tav_core.cross_attention import attach_shared_context
 from ...tav_core.overrides import Overrides
 from ...tav_core.sparse_causal import AttentionMode
+from .attention import OVERRIDE, torch_attention
 from .inflate import attention_patches
 from .model import check_model, compute_dtype, noise_schedule
 from .names import block_paths, blocks_at, frame_norms, residual_blocks
@@ -27,13 +28,7 @@ class TuningHost:
     """
 
     def __init__(self, model: ModelPatcher) -> None:
-        check_model(model)
-        self.schedule = noise_schedule(model)
-        self.device = model.load_device
-        self.dtype = compute_dtype(model)
-        self._paths = block_paths(model.model.model_config.unet_config)
-        self._patches: dict = {}
-        self._frames = 1
+        self._read(model, model.load_device)
         comfy.model_management.unload_all_models()
         self._patcher = ModelPatcher(
             private_unet(model, self.dtype),
@@ -42,7 +37,18 @@ class TuningHost:
         )
         comfy.model_management.load_models_gpu([self._patcher], force_full_load=True)
         self.unet = self._patcher.model
-        self.unet.requires_grad_(False).eval()
+        self.unet.requires_grad_(False).train(False)
+
+    def _read(self, model: ModelPatcher, device: torch.device) -> None:
+        """Takes from ``model`` what is no weight."""
+        check_model(model)
+        self.schedule = noise_schedule(model)
+        self.device = device
+        self.dtype = compute_dtype(model)
+        self._paths = block_paths(model.model.model_config.unet_config)
+        self._patches: dict = {}
+        self._frames = 1
+        self._shares_context = False
 
     def transformer_blocks(self) -> Mapping[str, nn.Module]:
         """See `Host.transformer_blocks`."""
@@ -60,6 +66,8 @@ class TuningHost:
         """See `Host.attach_attention`."""
         overrides.set(self, "_patches", attention_patches(self._paths, mode))
         overrides.set(self, "_frames", frames)
+        attach_shared_context(overrides, [block.attn2 for block in self.transformer_blocks().values()])
+        overrides.set(self, "_shares_context", True)
 
     def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
         """See `Host.predict`."""
@@ -68,14 +76,16 @@ class TuningHost:
             "cond_or_uncond": [0] * clips,
             "patches_replace": {"attn1": self._patches},
             # Not every attention backend has a backward pass; torch's has.
-            "optimized_attention_override": lambda func, *args, **kwargs: attention_pytorch(*args, **kwargs),
+            OVERRIDE: torch_attention,
         }
         timesteps = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).reshape(-1)
         context = context.to(x.device, self.dtype)
+        if not self._shares_context:
+            context = context.repeat_interleave(len(x) // len(context), dim=0)
         return self.unet(
             x.to(self.dtype),
             timesteps.repeat_interleave(len(x) // len(timesteps)),
-            context=context.repeat_interleave(len(x) // len(context), dim=0),
+            context=context,
             transformer_options=options,
         ).float()
 
@@ -93,22 +103,35 @@ def private_unet(model: ModelPatcher, dtype: torch.dtype) -> nn.Module:
 
     Weights stored in a dtype that cannot be computed with (fp8) are kept in ``dtype``.
     """
+    unet = empty_unet(model, dtype, "cpu")
+    unet.load_state_dict({key: weight.to(unet.dtype) for key, weight in merged_weights(model).items()})
+    return unet
+
+
+def empty_unet(model: ModelPatcher, dtype: torch.dtype, device: str) -> nn.Module:
+    """A UNet of ``model``'s class and configuration on ``device``, its weights not set; see `private_unet`."""
     source = model.model
     stored = source.get_dtype()
     stored = stored if stored in (torch.float16, torch.bfloat16, torch.float32) else dtype
     config = {**source.model_config.unet_config, "dtype": stored}
-    unet = type(source.diffusion_model)(**config, device="cpu", operations=comfy.ops.manual_cast)
-    unet.load_state_dict({key: weight.to(stored) for key, weight in merged_weights(model).items()})
-    return unet
+    return type(source.diffusion_model)(**config, device=device, operations=comfy.ops.manual_cast)
 
 
 @torch.no_grad()
 def merged_weights(model: ModelPatcher) -> dict[str, Tensor]:
-    """The UNet's state dict on the CPU with all weight patches of ``model`` merged in, in float32 where patched."""
+    """The UNet's state dict on the CPU with all weight patches of ``model`` merged in, in float32 where patched.
+
+    Raises ValueError for quantised weights that are no floating-point numbers.
+    """
     weights = {}
     for key, (origin, *patches) in model.get_key_patches(PREFIX).items():
         weight, convert = origin
         weight = convert(weight.detach().to("cpu", copy=True), inplace=True)
+        if not weight.is_floating_point():
+            raise ValueError(
+                "The input 'model' holds weights that are packed as whole numbers (GGUF or another quantised kind), "
+                "which cannot be tuned; load the checkpoint in fp16, bf16, fp32 or fp8."
+            )
         if patches:
             weight = comfy.lora.calculate_weight(patches, weight.float(), key)
         weights[key.removeprefix(PREFIX)] = weight

@@ -4,6 +4,9 @@ import argparse
 import re
 from pathlib import Path
 
+from torch import Tensor
+
+from ..grid import compare_frames
 from . import options as shared
 from .clip import write_clip
 from .commands import load_tuned, tune_with
@@ -15,7 +18,8 @@ from .say import UsageError, say
 EXAMPLES = """examples:
   python -m tav_core edit --model sd14 --video skiing.mp4 --prompt "a man is skiing" \\
       --edit "spider man is skiing" --edit "wonder woman is skiing" --out results
-      tunes once, then writes results/1-spider-man-is-skiing.mp4 and so on, and results/tuned.safetensors.
+      tunes and inverts once, then writes results/1-spider-man-is-skiing.mp4 and so on, all of them with the source
+      under captions in results/comparison.mp4, and results/tuned.safetensors.
   python -m tav_core edit ... --tuned skiing.safetensors
       takes tuned weights that are there already (--prompt is then not needed).
   accelerate launch -m tav_core edit --model sd14 --jobs jobs.jsonl
@@ -23,6 +27,7 @@ EXAMPLES = """examples:
       {"video": "skiing.mp4", "prompt": "a man is skiing", "edit": ["spider man is skiing"], "out": "results/skiing"}
       Options on the command line hold for every line. Give the same command again after a stop: finished
       clips are skipped, the others go on. Without accelerate the clips run one after the other."""
+_COLUMNS = 4
 _REQUIRED = ("video", "edit", "out")
 
 
@@ -70,11 +75,22 @@ def edit_with(model: Model, options: argparse.Namespace) -> None:
         weights = tune_with(model, clip, options, options.out / "tuned.safetensors")
     strengths, sampling = shared.strengths_of(options), shared.sampling_of(options)
     noise = invert(model, clip, weights, sampling.steps, strengths, options.quiet)
+    suffix = ".mp4" if options.format == "mp4" else ""
+    videos = [(options.prompt or weights.metadata.prompt or "source", clip.frames)]
     for number, prompt in enumerate(options.edit, 1):
         frames = sample(model, noise, weights, prompt, sampling, strengths, options.quiet)
-        path = options.out / f"{number}-{_slug(prompt)}{'.mp4' if options.format == 'mp4' else ''}"
-        write_clip(path, frames, clip.fps)
-        say(f"wrote {path}")
+        _write(options.out / f"{number}-{_slug(prompt)}{suffix}", frames, clip.fps)
+        videos.append((prompt, frames))
+    _write(
+        options.out / f"comparison{suffix}",
+        compare_frames(videos, columns=min(len(videos), _COLUMNS)),
+        clip.fps,
+    )
+
+
+def _write(path: Path, frames: Tensor, fps: float) -> None:
+    write_clip(path, frames, fps)
+    say(f"wrote {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -55,7 +55,8 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compact",
         action="store_true",
-        help="from official: smaller, with single query values off by a rounding",
+        help="from official: without the few numbers that make the way back exact; single query values may then be off "
+        "by a rounding",
     )
     # Only the official layout holds the base model too.
     shared.add_model(parser, required=False, placed=False)
@@ -84,5 +85,7 @@ def run_convert(options: argparse.Namespace) -> None:
         save_lora(options.out, weights)
     else:
         pipeline = options.model if options.model.is_dir() else None
-        save_official(options.out, weights, base, dict(model.host.unet.config), pipeline)
+        # That there is a model was checked above.
+        config = dict(model.host.unet.config)  # type: ignore[union-attr]
+        save_official(options.out, weights, base, config, pipeline)
     say(f"wrote {options.out}")

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import datetime
 import hashlib
 import importlib
 import json
@@ -19,6 +20,8 @@ from .say import MISHAPS, CliError, UsageError, complain, explain, say
 _FOR_ALL = ("model", "config", "vae", "device", "dtype", "jobs", "quiet")
 # What `accelerate launch` tells the processes that it starts.
 _LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", "WORLD_SIZE")
+# How long a process may wait for the others' clips.
+_PATIENCE = datetime.timedelta(days=30)
 _DONE = "done.json"
 
 
@@ -30,12 +33,14 @@ def run_jobs(
 ) -> None:
     """Runs ``work`` for every line of the file ``options.jobs`` that is not done yet.
 
-    All lines are checked first. Under ``accelerate launch`` each process takes every n-th line. A clip that fails
+    All lines are checked first. Under ``accelerate launch`` each process takes every n-th of them. A clip that fails
     does not stop the others; then CliError at the end says how many did.
     """
     jobs = read_jobs(options, parser, check)
-    rank, count, options.device = share(options.device)
-    open_jobs = [job for number, job in enumerate(jobs) if number % count == rank and not _is_done(job)]
+    rank, count, options.device, wait = share(options.device)
+    open_jobs = [job for job in jobs if not _is_done(job)][rank::count]
+    # All must have looked before the first clip is done, to share the same list.
+    wait()
     say(
         f"{len(open_jobs)} of {len(jobs)} clips to do"
         + (f" in process {rank + 1} of {count}" if count > 1 else "")
@@ -45,11 +50,14 @@ def run_jobs(
     for job in open_jobs:
         say(f"{job.out}: {job.video}")
         try:
-            work(model, job)
+            # Where there is a job there is a model.
+            work(model, job)  # type: ignore[arg-type]
             _mark_done(job)
         except MISHAPS as error:
             failed += 1
             complain(f"{job.out}: {explain(error)}")
+    # A launcher ends the other processes when one of them ends with an error.
+    wait()
     if failed:
         raise CliError(
             f"{failed} of {len(open_jobs)} clips failed; put them right and give the same command again."
@@ -85,13 +93,15 @@ def read_jobs(
     return jobs
 
 
-def share(device: str) -> tuple[int, int, str]:
-    """This process's number, how many there are, and its device: accelerate's choice where ``device`` is "auto".
+def share(device: str) -> tuple[int, int, str, Callable[[], None]]:
+    """This process's number, how many there are, its device, and a function that waits for the other processes.
+
+    The device is accelerate's choice where ``device`` is "auto".
 
     Raises CliError if it was started by ``accelerate launch`` but cannot import accelerate.
     """
     if not any(name in os.environ for name in _LAUNCHED):
-        return 0, 1, device
+        return 0, 1, device, lambda: None
     try:
         # Not among the pack's requirements: only this way of starting needs it, and brings it.
         accelerate = importlib.import_module("accelerate")
@@ -101,9 +111,11 @@ def share(device: str) -> tuple[int, int, str]:
             "pip install accelerate."
         ) from error
     # It knows more kinds of devices than we use, and would find no other process on the CPU by itself.
-    state = accelerate.PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    state = accelerate.PartialState(cpu=cpu, timeout=_PATIENCE)
     atexit.register(state.destroy_process_group)
-    return state.process_index, state.num_processes, str(state.device) if device == "auto" else device
+    device = str(state.device) if device == "auto" else device
+    return state.process_index, state.num_processes, device, state.wait_for_everyone
 
 
 def _arguments(job: object, options: argparse.Namespace) -> list[str]:

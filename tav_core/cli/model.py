@@ -107,8 +107,8 @@ def load_model(
     schedule = _schedule(parts["scheduler"])
     return Model(
         DiffusersHost(unet.to(place, kind), schedule),
-        parts["vae"].to(place, torch.float32).requires_grad_(False).eval(),
-        parts["text_encoder"].to(place, torch.float32).requires_grad_(False).eval(),
+        parts["vae"].to(place, torch.float32).requires_grad_(False).train(False),
+        parts["text_encoder"].to(place, torch.float32).requires_grad_(False).train(False),
         parts["tokenizer"],
     )
 

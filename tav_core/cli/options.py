@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..frames import FITS
 from ..inflation import InflationMode
@@ -21,11 +22,12 @@ from .say import UsageError
 class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would end the process, and keeps the examples' lines as they are."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Called by argparse for a wrong command line."""
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
@@ -230,4 +232,4 @@ def _size(text: str) -> tuple[int, int]:
     sides = tuple(int(side) for side in match.groups()) if match else (0, 0)
     if not all(sides) or any(side % 8 for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 512x512, in multiples of 8")
-    return sides
+    return sides[0], sides[1]

@@ -25,7 +25,7 @@ class ClipScore:
         from transformers import CLIPModel, CLIPProcessor
 
         self.model = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-        self.model = self.model.eval().requires_grad_(False).to(device)
+        self.model = self.model.train(False).requires_grad_(False).to(device)
         self.processor = CLIPProcessor.from_pretrained(str(folder), local_files_only=True)
 
     @torch.no_grad()

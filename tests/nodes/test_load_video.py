@@ -83,7 +83,7 @@ def test_resamples_on_request(node):
 
 def test_previews_the_chosen_frames(node, folders):
     output = node.execute("clip.mp4", **CHOICE)
-    (saved,) = output.ui.as_dict()["images"]
+    (saved,) = output.ui["images"]
     with Image.open(folders.parent / "temp" / saved["filename"]) as picture:
         assert (picture.n_frames, picture.size) == (4, (64, 48))
 

@@ -64,6 +64,14 @@ def test_what_the_nodes_save_they_load(bench: Workbench, folder: Path) -> None:
     loaded = load(bench, "official/rabbit_00001")
     assert loaded.metadata == weights.metadata
     assert all(torch.equal(loaded.tensors[name], weights.tensors[name]) for name in weights.tensors)
+    # Of a whole pipeline only our own file is one that Load Tuned Weights offers.
+    for part in ("text_encoder/model", "vae/diffusion_pytorch_model", "tokenizer/skiing"):
+        path = folder / "official" / "rabbit_00002" / f"{part}.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(b"")
+    listed = [Path(name) for name in bench.pack("nodes.host.files").names()]
+    listed = [name for name in listed if "rabbit_00002" in name.parts]
+    assert sorted(name.name for name in listed) == ["skiing.safetensors", "tune_a_video.safetensors"]
     # Also without our own file beside it, as the official code leaves a folder.
     (folder / "official" / "rabbit_00001" / "unet" / "tune_a_video.safetensors").unlink()
     foreign = load(bench, "official/rabbit_00001")

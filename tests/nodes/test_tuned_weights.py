@@ -51,6 +51,26 @@ def test_names_outside_of_the_folder_are_refused(bench: Workbench, folder: Path,
     assert sorted(folder.parent.parent.rglob("*escape*")) == before
 
 
+def test_a_link_out_of_the_folder_is_not_followed(bench: Workbench, folder: Path, tmp_path: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    link_out = folder / "elsewhere"
+    try:
+        link_out.symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets no links be made")
+    try:
+        for work in (
+            lambda: save(bench, bench.weights(), "elsewhere/clip"),
+            lambda: bench.tune(steps=1, filename_prefix="elsewhere/deeper/clip"),
+        ):
+            with pytest.raises(ValueError) as caught:
+                work()
+            assert_plain(str(caught.value), "'filename_prefix'", "models/tune_a_video")
+    finally:
+        link_out.unlink()
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_are_numbered_and_never_overwritten(bench: Workbench, folder: Path) -> None:
     for seed in (1, 2):
         save(bench, bench.weights(seed), "numbered/deep/clip")
@@ -64,6 +84,8 @@ def test_the_list_holds_safetensors_only(bench: Workbench, folder: Path) -> None
     (folder / "listed" / "pickle.pt").write_bytes(b"")
     names = bench.pack("nodes.host.files").names()
     assert str(Path("listed") / "clip_00001.safetensors") in names
+    save(bench, bench.weights(), "listed/model")
+    assert str(Path("listed") / "model_00001.safetensors") in bench.pack("nodes.host.files").names()
     assert not [name for name in names if not name.endswith(".safetensors")]
 
 

@@ -262,3 +262,39 @@ def test_numbers_out_of_range_never_reach_a_node(client: Client) -> None:
         with pytest.raises(PromptRejected) as caught:
             client.run(prompt)
         assert next(iter(changes)) in str(caught.value)
+
+
+def test_packed_weights_are_not_tuned(bench: Workbench, foreign) -> None:
+    """GGUF and its like keep weights as whole numbers that only their own loader can read."""
+    model = foreign("plain")
+    query = model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1.to_q
+    query.weight = nn.Parameter(torch.zeros(query.weight.shape, dtype=torch.uint8), requires_grad=False)
+    assert_plain(refusal(bench.tune, model), "'model'", "GGUF", "fp16, bf16, fp32 or fp8")
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this PyTorch has no float8")
+def test_a_base_in_fp8_is_tuned_and_stays_what_it_was(bench: Workbench, tiny_checkpoint) -> None:
+    model = bench.load(tiny_checkpoint, dtype=torch.float8_e4m3fn)[0]
+    before = {name: tensor.clone() for name, tensor in model.model.diffusion_model.state_dict().items()}
+    assert {tensor.dtype for tensor in before.values()} == {torch.float8_e4m3fn}
+    tuned, weights, loss = bench.tune(model, steps=2)
+    assert all(0 < value < 100 for value in loss["loss"])
+    assert {tensor.dtype for tensor in weights.tensors.values()} == {torch.float32}
+    assert any(bool(tensor.any()) for name, tensor in weights.tensors.items() if name.endswith(".diff"))
+    after = model.model.diffusion_model.state_dict()
+    assert all(torch.equal(after[name].float(), tensor.float()) for name, tensor in before.items())
+    assert bool(bench.draw(tuned).isfinite().all())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (64, 64), (257, 130)], ids=str)
+def test_a_mask_of_another_size_is_fitted_to_the_clip(bench: Workbench, size: tuple[int, int]) -> None:
+    noise = bench.invert(bench.inflate(), keep_trajectory=True)
+    mask = torch.zeros(1, *size)
+    kept = bench.sample(bench.inflate(), noise, mask=mask)
+    assert float((kept - bench.latent["samples"]).abs().max()) < 1e-4
+
+
+def test_a_mask_of_another_number_of_frames_is_refused(bench: Workbench) -> None:
+    noise = bench.invert(bench.inflate(), keep_trajectory=True)
+    message = refusal(bench.sample, bench.inflate(), noise, mask=torch.ones(2, 64, 64))
+    assert_plain(message, "'mask'", "2 frames", "3", "one per frame")

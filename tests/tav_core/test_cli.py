@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,11 +173,15 @@ def test_a_list_of_clips_is_checked_shared_and_resumed(
     command = ["edit", "--model", str(folder), "--jobs", str(listed), *small]
     # The second of two processes takes every other clip, which is the one that fails.
     state = SimpleNamespace(
-        process_index=1, num_processes=2, device="cpu", destroy_process_group=lambda: None
+        process_index=1,
+        num_processes=2,
+        device="cpu",
+        destroy_process_group=lambda: None,
+        wait_for_everyone=lambda: None,
     )
     with monkeypatch.context() as patched:
         patched.setenv("LOCAL_RANK", "1")
-        patched.setitem(sys.modules, "accelerate", SimpleNamespace(PartialState=lambda cpu: state))
+        patched.setitem(sys.modules, "accelerate", SimpleNamespace(PartialState=lambda cpu, timeout: state))
         assert main(command) == 1
     written = capsys.readouterr()
     assert "1 of 3 clips to do in process 2 of 2" in written.out
@@ -187,16 +192,66 @@ def test_a_list_of_clips_is_checked_shared_and_resumed(
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
         "1-a-dog.mp4",
         "2-a-cat.mp4",
+        "comparison.mp4",
         "done.json",
         "tuned.safetensors",
     ]
     assert len(list((tmp_path / "three" / "1-a-dog").iterdir())) == 2
+    # Source and edits side by side.
+    assert probe(tmp_path / "one" / "comparison.mp4").width > 3 * 64
     lines[1]["video"] = str(clip_file)
     listed.write_text("\n".join(map(json.dumps, lines)))
     assert main(command) == 0
     assert "1 of 3 clips to do" in capsys.readouterr().out
     assert main(command) == 0
     assert "0 of 3 clips to do" in capsys.readouterr().out
+
+
+def test_accelerate_launch_shares_the_clips_among_real_processes(tmp_path: Path, folder, clip_file) -> None:
+    pytest.importorskip("accelerate", reason="accelerate, which starts several processes, is not installed")
+    listed, root = tmp_path / "jobs.jsonl", Path(__file__).parents[2]
+    lines = [
+        {"video": str(clip_file), "prompt": PROMPT, "edit": "a dog", "out": str(tmp_path / name)}
+        for name in ("one", "two", "three")
+    ]
+    # The second process fails at once, long before the first is done with its two clips.
+    lines[1]["video"] = str(tmp_path / "missing.mp4")
+    # As on a machine with two GPUs; its own --cpu would start several processes by MPI only.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", "-m", "tav_core", "edit", "--device", "cpu", "--quiet", *FAST]
+    command += ["--model", str(folder), "--jobs", str(listed), "--size", "64x64", "--frames", "2"]
+    command += ["--tuning-steps", "1", "--sampling-steps", "1"]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(root / "devkit" / "shims"), str(root)]),
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def launch() -> subprocess.CompletedProcess:
+        listed.write_text("\n".join(map(json.dumps, lines)))
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600
+        )
+
+    result = launch()
+    assert result.returncode == 1, result.stderr
+    assert "2 of 3 clips to do in process 1 of 2" in result.stdout
+    assert "1 of 3 clips to do in process 2 of 2" in result.stdout
+    assert "missing.mp4" in result.stderr and "1 of 1 clips failed" in result.stderr
+    assert [(tmp_path / name / "done.json").exists() for name in ("one", "two", "three")] == [
+        True,
+        False,
+        True,
+    ]
+    before = (tmp_path / "three" / "tuned.safetensors").stat().st_mtime_ns
+    lines[1]["video"] = str(clip_file)
+    result = launch()
+    assert result.returncode == 0, result.stderr
+    # What is left is shared anew.
+    assert "1 of 3 clips to do in process 1 of 2" in result.stdout
+    assert "0 of 3 clips to do in process 2 of 2" in result.stdout
+    assert (tmp_path / "two" / "1-a-dog.mp4").is_file()
+    assert (tmp_path / "three" / "tuned.safetensors").stat().st_mtime_ns == before
 
 
 def test_wrong_lists_name_the_line(tmp_path: Path, folder, capsys) -> None:

@@ -154,9 +154,7 @@ def clip_folder(tmp_path_factory):
 def test_clip_measures_agree_with_the_whole_model(clip_folder):
     score = ClipScore(clip_folder)
     frames = torch.rand(3, 40, 60, 3, generator=torch.Generator().manual_seed(0))
-    images = [
-        Image.fromarray((frame * 255).round().byte().numpy()).resize((480, 480)) for frame in frames
-    ]
+    images = [Image.fromarray((frame * 255).round().byte().numpy()).resize((480, 480)) for frame in frames]
     inputs = score.processor(text=["a cat"], images=images, return_tensors="pt", padding=True)
     with torch.no_grad():
         whole = score.model(**inputs)

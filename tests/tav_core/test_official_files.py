@@ -124,6 +124,12 @@ def test_random_bit_patterns_come_back_and_easy_layers_stay_plain() -> None:
         assert torch.equal(bits(query_weight("l", base, stored)), bits(target))
     close = base * (1 + 1e-3)
     assert list(query_difference("l", close, base)) == ["l.diff"]
+    # The rest is kept where it is needed, and nowhere else.
+    close[3, 5], base[3, 5] = 1e-10, 1.0
+    stored = query_difference("l", close, base)
+    assert stored.keys() == {"l.diff", "l.diff_rest.places", "l.diff_rest.values"}
+    assert stored["l.diff_rest.places"].tolist() == [3 * 64 + 5]
+    assert torch.equal(bits(query_weight("l", base, stored)), bits(close))
     with pytest.raises(WeightsError, match=r"l\.weight is too large"):
         query_difference("l", torch.full((1, 1), 3e38), torch.full((1, 1), -3e38))
 
@@ -144,6 +150,16 @@ def test_official_to_ours_to_official_is_bit_identical(
     assert same(written, official)
     (tmp_path / "again" / "unet" / SIDECAR).unlink()
     assert same(load_official(tmp_path / "again" / "unet", base).tensors, weights.tensors)
+    # The exact form is hardly larger than the plain one, and rounded to half it is the plain one.
+    plain = load_official(folder, base, exact=False)
+    assert weights.tensors.keys() > plain.tensors.keys()
+    assert sum(t.nbytes for t in weights.tensors.values()) < 1.1 * sum(
+        t.nbytes for t in plain.tensors.values()
+    )
+    for name, kept in (("exact", weights), ("plain", plain)):
+        kept.save(tmp_path / f"{name}.safetensors", torch.float16)
+    exact, plain = (load_file(tmp_path / f"{name}.safetensors") for name in ("exact", "plain"))
+    assert exact.keys() == plain.keys() and all(torch.equal(exact[name], plain[name]) for name in plain)
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -161,6 +177,33 @@ def test_ours_to_official_to_ours_is_bit_identical(tmp_path: Path, base, config,
     again = load_official(tmp_path / "folder", base)
     assert not again.metadata.prompt
     assert torch.equal(official_tensors(again, base)[name], changed[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("places", torch.tensor([10**6], dtype=torch.int32), "holds no places"),
+        ("places", torch.tensor([-1], dtype=torch.int32), "holds no places"),
+        ("places", torch.tensor([1.0]), "holds no places"),
+        ("places", torch.tensor([1, 2], dtype=torch.int32), "diff_rest.values is"),
+        ("values", None, "diff_rest.values is missing"),
+        ("values", torch.tensor([float("nan")]), "not finite"),
+    ],
+)
+def test_a_damaged_rest_is_named(tmp_path: Path, blocks, name: str, tensor, message: str) -> None:
+    layer = f"{next(iter(blocks))}.attn1.to_q"
+    shape = next(iter(blocks.values())).attn1.to_q.weight.shape
+    tensors = {
+        f"{layer}.diff": torch.zeros(shape),
+        f"{layer}.diff_rest.places": torch.tensor([4], dtype=torch.int32),
+        f"{layer}.diff_rest.values": torch.tensor([1e-9]),
+    }
+    check_fit(tensors, blocks)
+    tensors[f"{layer}.diff_rest.{name}"] = tensor
+    weights = TunedWeights({name: tensor for name, tensor in tensors.items() if tensor is not None})
+    weights.save(tmp_path / "damaged.safetensors")
+    with pytest.raises(WeightsError, match=message):
+        check_fit(TunedWeights.load(tmp_path / "damaged.safetensors").tensors, blocks)
 
 
 def test_the_parity_folder_loads_and_comes_back(tmp_path: Path) -> None:

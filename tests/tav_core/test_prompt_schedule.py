@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tav_core.prompt_schedule import PromptKey, ScheduleError, blend_embeddings, key_weights, parse_schedule
+from tav_core.prompt_schedule import (
+    MOST_KEYS,
+    PromptKey,
+    ScheduleError,
+    blend_embeddings,
+    key_weights,
+    parse_schedule,
+)
 
 
 def test_lines_are_read_in_any_order_with_or_without_quotes():
@@ -63,3 +70,18 @@ def test_embeddings_of_different_length_are_repeated():
     assert frames.shape == (2, 6, 4)
     assert torch.equal(frames[0], torch.ones(6, 4))
     assert torch.allclose(frames[1], 0.5 + 0.5 * long[0].repeat(2, 1))
+
+
+def test_more_keys_than_anyone_can_see_are_refused():
+    text = "\n".join(f"{frame}: x" for frame in range(MOST_KEYS))
+    assert len(parse_schedule(text)) == MOST_KEYS
+    with pytest.raises(ScheduleError, match="more than 1024 keys"):
+        parse_schedule(f"{text}\n{MOST_KEYS}: x")
+
+
+def test_lengths_without_a_small_common_multiple_are_refused():
+    few = [torch.zeros(1, 77 * windows, 2) for windows in (1, 2, 3, 4, 5)]
+    assert blend_embeddings(few, torch.ones(1, 5)).shape == (1, 77 * 60, 2)
+    with pytest.raises(ScheduleError, match="too many different lengths"):
+        blend_embeddings([*few, torch.zeros(1, 77 * 7, 2)], torch.ones(1, 6))
+    assert blend_embeddings([torch.zeros(1, 77 * 61, 2)], torch.ones(1, 1)).shape[1] == 77 * 61

@@ -105,6 +105,19 @@ def test_the_first_two_frames_see_frame_0_twice():
     assert gather_sources(x, 3, "previous").flatten(1).tolist() == [[0], [0], [1]]
 
 
+def test_frame_0_seen_twice_costs_no_more_than_seen_once():
+    pairs = []
+
+    def count(q, k, v):
+        pairs.append(q.shape[0] * q.shape[1] * k.shape[1])
+        return attend(q, k, v)
+
+    for frames in (2, 3, 8):
+        pairs.clear()
+        sparse_causal_attention(*rows(frames, batch=1), frames, "first+previous", count)
+        assert sum(pairs) == TOKENS**2 * (2 + 2 * (frames - 2))
+
+
 def test_clips_of_a_batch_do_not_see_each_other():
     q, k, v = rows(3, batch=2)
     for mode in ATTENTION_MODES:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tav_core import tuning
 from tav_core.diffusers_host import DiffusersHost
 from tav_core.inflation import InflationMode, attach
 from tav_core.overrides import Overrides
@@ -121,6 +122,25 @@ def test_checkpointing_runs_blocks_again_and_none_does_not(host, clip, context):
         for hook in hooks:
             hook.remove()
     assert runs == {"none": (1, 1), "attention": (2, 1), "all": (2, 2)}
+
+
+@pytest.mark.parametrize("checkpointing", CHECKPOINTING_MODES)
+def test_nothing_below_the_first_trainable_layer_takes_part_in_the_backward_pass(
+    host, clip, context, checkpointing
+):
+    graphs = {}
+    for name in ("conv_in", "down_blocks.0.resnets.0", "down_blocks.0.attentions.0"):
+
+        def note(module, args, y, name=name):
+            graphs[name] = y[0].requires_grad  # of a tensor a row, of an attention's tuple the tensor
+
+        host.unet.get_submodule(name).register_forward_hook(note)
+    tune(host, clip, context, 1, gradient_checkpointing=checkpointing)
+    assert graphs == {
+        "conv_in": False,
+        "down_blocks.0.resnets.0": False,
+        "down_blocks.0.attentions.0": True,
+    }
 
 
 # What learns
@@ -289,6 +309,79 @@ def test_the_loss_goes_down_on_one_clip(host, clip, context):
     assert len(tuner.losses) == 30
 
 
+# Long clips
+
+
+def test_frames_per_step_learns_from_consecutive_frames_anywhere_in_the_clip(host, context):
+    """The mean of each frame is its number, so that a noisy clip without noise tells its frames."""
+    clip = torch.arange(7.0).reshape(7, 1, 1, 1).expand(7, 4, 1, 1)
+    starts = []
+
+    def predict(x, timestep, context):
+        numbers = (x[:, 0, 0, 0] / host.schedule.alphas_cumprod[timestep].sqrt()).tolist()
+        assert numbers == pytest.approx([numbers[0] + i for i in range(3)], abs=1e-4)
+        starts.append(round(numbers[0]))
+        return x * next(iter(tuner.parameters.values())).sum()
+
+    tuner = Tuner(
+        host,
+        clip,
+        context,
+        TuningSettings(learning_rate=1e-9, frames_per_step=3),
+        draw=lambda index: (100, torch.zeros(3, 4, 1, 1)),
+    )
+    host.predict = predict
+    for _ in range(100):
+        tuner.step()
+    assert set(starts) == set(range(5))  # every place, the clip's ends included
+    assert max(starts.count(start) for start in set(starts)) < 40
+
+
+def test_windows_of_a_restored_run_go_on_bit_for_bit(host, context):
+    clip = torch.randn(7, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    settings = TuningSettings(steps=6, learning_rate=1e-3, gradient_checkpointing="none", frames_per_step=3)
+    with Tuner(host, clip, context, settings) as whole:
+        for step in range(6):
+            if step == 3:
+                state = whole.state()
+            whole.step()
+    with Tuner(host, clip, context, settings) as resumed:
+        resumed.restore(state)
+        for _ in range(3):
+            resumed.step()
+    assert resumed.losses == whole.losses
+    assert equal(values(resumed), values(whole))
+
+
+def test_a_window_is_a_clip_of_its_own(host, context):
+    """Temporal layers, sparse-causal attention and norms know nothing of the frames around it."""
+    clip = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    drawn = draw_of(300)
+    embeddings = torch.randn(5, 5, 16, generator=torch.Generator().manual_seed(6))
+    with Tuner(host, clip, embeddings, TuningSettings(frames_per_step=3, **FAST), draw=drawn) as tuner:
+        seen, own = tuner._window(0)
+        losses = [tuner.step().loss]
+    start = next(i for i in range(3) if torch.equal(clip[i : i + 3], seen))
+    assert torch.equal(own, embeddings[start : start + 3])
+    with Tuner(host, seen, own, TuningSettings(**FAST), draw=drawn) as tuner:
+        losses.append(tuner.step().loss)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("frames", [0, 3, 8])
+def test_windows_of_the_whole_clip_change_nothing(host, clip, context, frames):
+    expected, _, _ = tune(host, clip, context, 2, temporal=tuned_temporal(host))
+    tuner, _, _ = tune(host, clip, context, 2, temporal=tuned_temporal(host), frames_per_step=frames)
+    assert tuner.losses == expected.losses
+    assert equal(values(tuner), values(expected))
+
+
+@pytest.mark.parametrize("frames", [-1, 1])
+def test_a_window_has_at_least_two_frames(frames):
+    with pytest.raises(ValueError, match="frames_per_step must be 0"):
+        TuningSettings(frames_per_step=frames)
+
+
 # The optimiser
 
 
@@ -450,6 +543,21 @@ def test_float16_gradients_that_overflow_skip_the_step_and_lower_the_scale(unet,
         hook.remove()
         assert math.isfinite(tuner.step().grad_norm)
         assert not equal(values(tuner), before)
+
+
+def test_skips_are_reported_and_endless_ones_end_the_run(unet, clip, context, monkeypatch):
+    monkeypatch.setattr(tuning, "MOST_SKIPS", 3)
+    host = DiffusersHost(unet.half(), NoiseSchedule.scaled_linear())
+    with Tuner(host, clip, context, TuningSettings(**FAST)) as tuner:
+        assert not tuner.step().skipped
+        before = values(tuner)
+        hook = tuner.parameters[f"{MID}.attn_temp.to_out.0.bias"].register_hook(lambda g: g * math.inf)
+        assert [tuner.step().skipped for _ in range(3)] == [True, True, True]
+        with pytest.raises(NonFiniteLossError, match=r"3 times in a row until step 5; use a bf16 or fp32"):
+            tuner.step()
+        assert equal(values(tuner), before)
+        hook.remove()
+        assert not tuner.step().skipped
 
 
 def test_tensors_made_in_inference_mode_can_be_tuned_on(host, clip, context):

@@ -1,0 +1,32 @@
+"""What ComfyUI offers to work that takes long: progress, room in memory, and its check of connected types."""
+
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy_execution.validation import validate_node_input
+
+
+def progress(total: int) -> Callable[[int, int], None]:
+    """A bar on the running node: ``report(done, total)`` moves it, and raises where the user has interrupted."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def report(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if done != bar.current:
+            bar.update_absolute(done, total)
+
+    return report
+
+
+def room_for(size: int) -> torch.device:
+    """The device for a text or image encoder whose weights have ``size`` bytes, with room made on it."""
+    device = comfy.model_management.text_encoder_device()
+    comfy.model_management.free_memory(1.5 * size, device)
+    return device
+
+
+def connects(received: str, expected: str) -> bool:
+    """Whether an output of type ``received`` may be connected to an input of type ``expected``."""
+    return validate_node_input(received, expected)

@@ -1,0 +1,31 @@
+"""What tells one tuning run from another."""
+
+import pytest
+import torch
+
+from tav_core import unfinished
+from tav_core.inflation import InflationMode
+from tav_core.tuning import TuningSettings
+
+INPUTS = {"w": torch.arange(4.0)}, torch.zeros(3, 4, 2, 2), torch.ones(1, 2, 3)
+
+
+def run(**settings):
+    return unfinished.run_fingerprint(*INPUTS, TuningSettings(**settings), InflationMode())
+
+
+def test_the_fingerprint_of_a_run_stays_what_it_was(monkeypatch):
+    """Settings that came later must not orphan files and unfinished runs while they do nothing."""
+    monkeypatch.setattr(unfinished, "__version__", "0")
+    assert run() == "9ca55ce18744dc5ccd50cad565fb20a9"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"steps": 7}, {"seed": 1}, {"frames_per_step": 2}, {"frames_per_step": 3}]
+)
+def test_what_shapes_the_result_is_another_run(changed):
+    assert run(**changed) != run()
+
+
+def test_what_only_costs_is_the_same_run():
+    assert run(gradient_checkpointing="none") == run()
