@@ -17,7 +17,13 @@ COMMANDS = {
     "serve": Command("devkit.serve", "open ComfyUI for use by hand: the pack, a checkpoint, a sample clip"),
     "parity": Command("devkit.parity", "compare our arithmetic with numbers of the official implementation"),
     "test-versions": Command("devkit.versions", "run the pack in every supported ComfyUI version"),
-    "bench": Command("devkit.bench", "measure how well edits work (bench edits)"),
+    "bench": Command(
+        "devkit.bench", "measure edits, speed and memory, or tuning steps (bench edits, speed, loss)"
+    ),
+    "thumbnails": Command("devkit.thumbnails", "run the example workflows and make their pictures"),
+    "lint": Command("devkit.lint", "ruff over everything, mypy over tav_core"),
+    "screenshots": Command("devkit.screenshots", "take the README's pictures from ComfyUI's page"),
+    "fuzz": Command("devkit.fuzz", "fuzz what reads files and schedules, coverage-guided"),
     "test": Command("devkit.test", "run the linter and the whole test suite"),
 }
 

@@ -25,6 +25,7 @@ _WORKFLOW = WORKFLOWS / "quickstart.json"
 _FULL_SIZE = (512, 512)
 _FULL_STEPS = 300
 _FULL_LEARNING_RATE = 3e-5
+_FULL_DRAWS = {"timesteps": "random", "temporal_rate": 1.0}
 _LABEL = 30  # characters of an edit shown beside its progress bar
 
 
@@ -46,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
             complain(f"The server's log is {server.log_path}.")
         result.check()
         files = _collect(client, prompt, result, options.output, Path(video).stem)
+    if options.moving_picture:
+        files.append(_moving_picture(prompt, options))
     say(f"Done in {time.time() - started:.0f} s. Look at:")
     for file in files:
         say(f"  {file}")
@@ -76,6 +79,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--size", type=_size, metavar="WxH", help="frame size in pixels (with --checkpoint: 512x512)"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", default=OUTPUT, help="default: output")
+    parser.add_argument(
+        "--moving-picture", type=Path, metavar="FILE", help="also the clip and its edits side by side (.webp)"
+    )
     options = parser.parse_args(argv)
     if options.checkpoint:
         options.size = options.size or _FULL_SIZE
@@ -106,7 +112,8 @@ def _apply(prompt: dict, options: argparse.Namespace, checkpoint: str, video: st
         load["width"], load["height"] = options.size
     set_inputs(prompt, {"CheckpointLoaderSimple": {"ckpt_name": checkpoint}, "TAVLoadVideo": load})
     tuning = {"steps": options.steps, "learning_rate": options.learning_rate}
-    set_inputs(prompt, {"TAVTune": {name: value for name, value in tuning.items() if value}})
+    tuning = {name: value for name, value in tuning.items() if value}
+    set_inputs(prompt, {"TAVTune": tuning | (_FULL_DRAWS if options.checkpoint else {})})
     if options.prompt:
         edits.set_prompt(prompt, options.prompt)
     if options.edit:
@@ -145,6 +152,17 @@ def _collect(client: Client, prompt: dict, result: Result, output: Path, stem: s
     weights = output / f"{stem}-tuned.safetensors"
     shutil.copyfile(_newest_weights(), weights)
     return [*files, weights]
+
+
+def _moving_picture(prompt: dict, options: argparse.Namespace) -> Path:
+    """The animated picture of what `_collect` left in the output folder."""
+    from .moving_picture import moving_picture  # imports torch
+
+    load = prompt[find_one(prompt, "TAVLoadVideo")]["inputs"]
+    clip = _BASE / "input" / load["video"]
+    source, texts = edits.texts(prompt)
+    made = [(text, options.output / f"{clip.stem}-{edits.slug(text)}.mp4") for text in texts]
+    return moving_picture(options.moving_picture, clip, load, made, source)
 
 
 def _download(client: Client, result: Result, node: str, target: Path) -> list[Path]:

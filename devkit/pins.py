@@ -35,7 +35,17 @@ TORCH = {"torch": "2.13.0", "torchvision": "0.28.0", "torchaudio": "2.11.0"}
 BUILD_TOOLS = ("setuptools", "wheel")
 
 # What the commands and the tests need besides the pack's own and ComfyUI's requirements.
-DEVELOPMENT = ("pytest>=8", "hypothesis>=6", "ruff>=0.6", "requests", "aiohttp", "tqdm", "packaging")
+# accelerate starts `python -m tav_core edit --jobs` in several processes; who uses it that way brings it.
+DEVELOPMENT = (
+    "pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "requests", "aiohttp", "tqdm", "packaging",
+    "accelerate>=1",
+)  # fmt: skip
+
+# Drives the browser in tests/browser and for the screenshots; installed when they run.
+BROWSER_DRIVER = "playwright==1.65.2"
+
+# For `dev.py fuzz` alone, which installs it: large, and not for every platform.
+FUZZER = "atheris==3.0.0"
 
 # ComfyUI asks for these, but its server runs without them; they are large (sample media).
 LEFT_OUT = ("comfyui-workflow-templates",)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .materials import given_checkpoint, put_clip, tiny_checkpoint
+from .materials import given_checkpoint, put_clip, put_examples, tiny_checkpoint
 from .paths import BASE, COMFYUI_HOME
 from .say import DevError, say
 from .server import Server
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("arguments", nargs="*", help="more arguments for ComfyUI, after --")
     options = parser.parse_args(argv)
 
-    clips = [put_clip(BASE)]
+    clips = put_examples(BASE)
     if options.video:
         clips.append(put_clip(BASE, options.video))
     checkpoints = [tiny_checkpoint(COMFYUI_HOME / "made")]

@@ -58,9 +58,15 @@ def _run(version: str, base: Path) -> tuple[torch.Tensor | None, dict]:
         info = client.object_info()
         prompt = to_api(json.loads((WORKFLOWS / "quickstart.json").read_text(encoding="utf-8")), info)
         set_inputs(prompt, _SMALL)
-        set_inputs(prompt, {"TAVLoadVideo": {"video": video}, "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name}})
+        set_inputs(
+            prompt,
+            {"TAVLoadVideo": {"video": video}, "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name}},
+        )
         edited = [find_one(prompt, "TAVSample"), 0]
-        prompt["latent"] = {"class_type": "SaveLatent", "inputs": {"samples": edited, "filename_prefix": "edited"}}
+        prompt["latent"] = {
+            "class_type": "SaveLatent",
+            "inputs": {"samples": edited, "filename_prefix": "edited"},
+        }
         result = client.run(prompt)
         report = {"nodes": sum(name.startswith("TAV") for name in info), "warnings": _warnings(server.log)}
         if not result.ok:

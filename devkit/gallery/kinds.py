@@ -1,0 +1,213 @@
+"""The node types that the example workflows use: sockets and widgets as ComfyUI's front end stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+CHECKPOINT = "tiny-world.safetensors"
+DREAMBOOTH = "tiny-world-dreambooth.safetensors"
+LORA = "tiny-world-lora.safetensors"
+CONTROLNET = "tiny-world-controlnet.safetensors"
+CLIP, MASK_CLIP, SECOND_CLIP = "sample.mp4", "sample-mask.mp4", "sample-2.mp4"
+LONG_CLIP, LONG_FRAMES = "sample-long.mp4", 48
+FRAMES, SIZE, STEPS = 16, 128, 25
+
+
+class Kind(NamedTuple):
+    """A node type.
+
+    inputs, outputs: the sockets as {name: type}; widgets: {name: value for the small checkpoint}, in the order of
+    the node's schema; height: room for the node with its previews, in pixels.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    widgets: Mapping[str, Any]
+    height: int
+
+
+_TUNING = {
+    "steps": 120,
+    "learning_rate": 0.0003,
+    "seed": 0,
+    "trainable": "queries + temporal",
+    "gradient_checkpointing": "none",
+    "filename_prefix": "tuned",
+    "save_every": 100,
+    "query_rank": 0,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "min_snr_gamma": 0.0,
+    "accumulation": 1,
+    "resume": True,
+    "frames_per_step": 0,
+    "memory": "as set",
+    "timesteps": "evenly spread",
+    "temporal_rate": 3.0,
+}
+_PAIR = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
+_WEIGHTS_FILE = {"weights": "TAV_WEIGHTS", "info": "STRING"}
+_SAVED = {"filename_prefix": "tuned", "precision": "fp32 (exact)"}
+_VIDEO = {"frames": "IMAGE", "fps": "FLOAT", "width": "INT", "height": "INT", "frame_count": "INT"}
+_MEASURES = ("frame_consistency", "text_alignment", "warping_error", "background_psnr")
+
+
+def _same(*names: str) -> dict[str, str]:
+    """Sockets that are called as their types."""
+    return {name: name for name in names}
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        # the front end's own
+        "MarkdownNote": Kind({}, {}, {"text": ""}, 0),
+        # core: loaders
+        "CheckpointLoaderSimple": Kind({}, _same("MODEL", "CLIP", "VAE"), {"ckpt_name": CHECKPOINT}, 110),
+        "LoraLoader": Kind(
+            {"model": "MODEL", "clip": "CLIP"},
+            _same("MODEL", "CLIP"),
+            {"lora_name": LORA, "strength_model": 1.0, "strength_clip": 1.0},
+            140,
+        ),
+        "ControlNetLoader": Kind({}, _same("CONTROL_NET"), {"control_net_name": CONTROLNET}, 70),
+        # core: words and pictures
+        "CLIPTextEncode": Kind({"clip": "CLIP"}, _same("CONDITIONING"), {"text": ""}, 140),
+        "ControlNetApplyAdvanced": Kind(
+            _PAIR | {"control_net": "CONTROL_NET", "image": "IMAGE", "vae": "VAE"},
+            _PAIR,
+            {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0},
+            210,
+        ),
+        "VAEEncode": Kind({"pixels": "IMAGE", "vae": "VAE"}, _same("LATENT"), {}, 60),
+        "VAEDecode": Kind({"samples": "LATENT", "vae": "VAE"}, _same("IMAGE"), {}, 60),
+        "ImageToMask": Kind({"image": "IMAGE"}, _same("MASK"), {"channel": "red"}, 70),
+        "GrowMask": Kind({"mask": "MASK"}, _same("MASK"), {"expand": 6, "tapered_corners": True}, 100),
+        "InvertMask": Kind({"mask": "MASK"}, _same("MASK"), {}, 50),
+        # core: sampling in parts
+        "DisableNoise": Kind({}, _same("NOISE"), {}, 50),
+        "BasicGuider": Kind({"model": "MODEL", "conditioning": "CONDITIONING"}, _same("GUIDER"), {}, 60),
+        "CFGGuider": Kind({"model": "MODEL"} | _PAIR, _same("GUIDER"), {"cfg": 3.0}, 120),
+        "SamplerCustomAdvanced": Kind(
+            {
+                "noise": "NOISE",
+                "guider": "GUIDER",
+                "sampler": "SAMPLER",
+                "sigmas": "SIGMAS",
+                "latent_image": "LATENT",
+            },
+            {"output": "LATENT", "denoised_output": "LATENT"},
+            {},
+            130,
+        ),
+        # core: long clips
+        "ContextWindowsManual": Kind(
+            {"model": "MODEL"},
+            _same("MODEL"),
+            {
+                "context_length": FRAMES,
+                "context_overlap": 4,
+                "context_schedule": "standard_static",
+                "context_stride": 1,
+                "closed_loop": False,
+                "fuse_method": "pyramid",
+                "dim": 0,
+                "freenoise": False,
+            },
+            410,
+        ),
+        # core: results
+        "CreateVideo": Kind({"images": "IMAGE", "audio": "AUDIO"}, _same("VIDEO"), {"fps": 8.0}, 110),
+        "SaveVideo": Kind(
+            {"video": "VIDEO"}, {}, {"filename_prefix": "video", "format": "mp4", "codec": "h264"}, 480
+        ),
+        "SaveImage": Kind({"images": "IMAGE"}, {}, {"filename_prefix": "image"}, 370),
+        "PreviewImage": Kind({"images": "IMAGE"}, {}, {}, 300),
+        # ours
+        "TAVLoadVideo": Kind(
+            {"video_input": "VIDEO"},
+            _VIDEO,
+            {
+                "video": CLIP,
+                "start_frame": 0,
+                "frame_step": 1,
+                "frame_count": FRAMES,
+                "width": SIZE,
+                "height": SIZE,
+                "fit": "crop",
+                "resample_fps": 0.0,
+            },
+            660,
+        ),
+        "TAVInflateModel": Kind(
+            {"model": "MODEL"}, _same("MODEL"), {"attention": "first+previous", "norm": "joint"}, 140
+        ),
+        "TAVTune": Kind(
+            {"model": "MODEL", "latent": "LATENT", "positive": "CONDITIONING"},
+            {"MODEL": "MODEL", "weights": "TAV_WEIGHTS", "loss_map": "LOSS_MAP"},
+            _TUNING,
+            760,
+        ),
+        "TAVApplyWeights": Kind(
+            {"model": "MODEL", "weights": "TAV_WEIGHTS"},
+            _same("MODEL"),
+            {"query_strength": 1.0, "temporal_strength": 1.0},
+            140,
+        ),
+        "TAVSaveWeights": Kind({"weights": "TAV_WEIGHTS"}, {}, _SAVED, 170),
+        "TAVLoadWeights": Kind({}, _WEIGHTS_FILE, {"file": "quickstart_00001.safetensors"}, 130),
+        "TAVLoadOfficial": Kind(
+            {"model": "MODEL"}, _WEIGHTS_FILE, {"folder": "official_00001", "exact": True}, 130
+        ),
+        "TAVSaveOfficial": Kind({"model": "MODEL", "weights": "TAV_WEIGHTS"}, {}, _SAVED, 190),
+        "TAVSaveQueryLora": Kind({"weights": "TAV_WEIGHTS"}, {}, _SAVED, 170),
+        "TAVPromptSchedule": Kind(
+            {"clip": "CLIP"},
+            _same("CONDITIONING"),
+            {"schedule": "", "frame_count": FRAMES, "blend": True},
+            340,
+        ),
+        "TAVDDIMInversion": Kind(
+            {
+                "model": "MODEL",
+                "conditioning": "CONDITIONING",
+                "latent": "LATENT",
+                "negative": "CONDITIONING",
+            },
+            _same("LATENT"),
+            {"steps": STEPS, "cfg": 1.0, "keep_trajectory": False},
+            390,
+        ),
+        "TAVSample": Kind(
+            {"model": "MODEL"} | _PAIR | {"latent": "LATENT", "mask": "MASK"},
+            _same("LATENT"),
+            {"steps": STEPS, "cfg": 3.0, "seed": 0, "start": "inverted clip", "eta": 0.0},
+            480,
+        ),
+        "TAVDDIMSampler": Kind({}, _same("SAMPLER"), {"direction": "sampling", "eta": 0.0}, 120),
+        "TAVDDIMSigmas": Kind(
+            {"model": "MODEL"}, _same("SIGMAS"), {"steps": STEPS, "direction": "sampling"}, 120
+        ),
+        "TAVCompareVideos": Kind(
+            {"source": "IMAGE", "edited.edited_1": "IMAGE"},
+            {"comparison": "IMAGE"},
+            {"captions": "", "layout": "contact sheet", "columns": 6},
+            540,
+        ),
+        "TAVEvaluate": Kind(
+            {"frames": "IMAGE", "source": "IMAGE", "background": "MASK", "clip_vision": "CLIP_VISION"},
+            {"report": "STRING", "json": "STRING"} | dict.fromkeys(_MEASURES, "FLOAT"),
+            {"prompt": "", "clip_model": "none"},
+            360,
+        ),
+        "TAVReconstruction": Kind(
+            dict.fromkeys(("source", "reconstruction", "autoencoded"), "IMAGE"),
+            {"report": "STRING", "psnr": "FLOAT", "difference": "IMAGE"},
+            {},
+            220,
+        ),
+    }
+)

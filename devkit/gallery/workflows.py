@@ -1,0 +1,522 @@
+"""The example workflows, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import parts
+from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Socket
+from .kinds import DREAMBOOTH, FRAMES, LONG_CLIP, LONG_FRAMES, SECOND_CLIP
+from .parts import EMPTY, FULL, SHALL_SHOW, SOURCE
+
+BEFORE = {
+    "apply-saved-weights": "quickstart",
+    "save-official": "quickstart",
+    "load-official": "save-official",
+}
+"""Workflows that load a file which another one saves, and that one."""
+
+_SAVED_BY_QUICKSTART = (
+    "The file `quickstart_00001` is what the workflow *quickstart* saved; choose any file of yours instead."
+)
+
+
+def quickstart(graph: Graph) -> None:
+    """The whole method on one clip."""
+    note = (
+        "# Edit a video with words\n\n1. Choose a **checkpoint** and a **video**.\n"
+        "2. Say in one sentence what the video shows, and in another what it shall show.\n"
+        "3. Queue. The model is tuned on the clip, the clip is turned into noise, and the noise is drawn again "
+        f"under the new sentence.\n\n{FULL}\n\nThe tuned weights are kept in `models/tune_a_video`; *Load* and "
+        "*Apply Tuned Weights* use them again without tuning."
+    )
+    _edit(graph, note, "a cat on the beach")
+
+
+def object_edit(graph: Graph) -> None:
+    """Another subject, the same place."""
+    note = (
+        "# Change the subject\n\nTake the sentence that describes the clip and change **only the noun**: "
+        "the verb and the place carry the motion and the background.\n\nTuning finds a finished run again: "
+        "further edits of the same clip cost only the sampling.\n\nIf the background must stay as it is, see the "
+        f"workflow *mask*. If the old subject shines through, raise cfg.\n\n{FULL}"
+    )
+    _edit(graph, note, "a dog on the grass")
+
+
+def background_edit(graph: Graph) -> None:
+    """Another place, the same subject."""
+    note = (
+        "# Change the background\n\nKeep the subject in the sentence and change **the place**. The moving subject "
+        "is held by the inverted noise and by the layers over time; the place by the words.\n\nIf the old "
+        f"background shines through, raise cfg or tune fewer steps.\n\n{FULL}"
+    )
+    _edit(graph, note, "a rabbit on the beach")
+
+
+def style_edit(graph: Graph) -> None:
+    """The same clip, drawn in another style."""
+    note = (
+        "# Change the style\n\nAdd the style to the sentence that describes the clip. The small checkpoint knows "
+        "*sketch style* and *pixel art style*; Stable Diffusion 1.5 knows most that can be named: "
+        f"*watercolor painting*, *comic style*, *made of lego*.\n\n{FULL}"
+    )
+    _edit(graph, note, f"{SOURCE}, pixel art style")
+
+
+def _edit(graph: Graph, note: str, edit: str) -> None:
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (prepared.edits[0], prepared.empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def batch_of_edits(graph: Graph) -> None:
+    """Several sentences from one tuning and one inversion, on one labelled sheet."""
+    edits = {
+        f"Edit {number}": text
+        for number, text in enumerate(
+            (
+                "a cat on the grass",
+                "a rabbit on the snow",
+                "a rabbit on the grass, sketch style",
+                "a penguin at sunset",
+            ),
+            1,
+        )
+    }
+    note = (
+        "# Many edits of one clip\n\nTuning and inversion run once; every edit is one more *Sample Edited Video* "
+        "from the same noise. For another edit copy a text, its sampler and its decoder, connect the frames to "
+        "the next input of *Compare Videos*, and add a line to its captions.\n\nComfyUI keeps what did not "
+        f"change: a new sentence draws only its own video again.\n\n{FULL}"
+    )
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, edits)
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    shown = {}
+    for (title, text), edit in zip(edits.items(), prepared.edits, strict=True):
+        pair = (edit, prepared.empty)
+        shown[text] = parts.draw(graph, loaded, tuned, pair, noise, title=f"Sample: {title.lower()}")
+    graph.column("5  Results", GREY)
+    sheet = parts.compare(graph, loaded, shown)
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}"})
+
+
+def controlnet(graph: Graph) -> None:
+    """A ControlNet holds the motion in inversion and sampling of a tuned model."""
+    note = (
+        "# With a ControlNet\n\nOne hint picture per frame, in the order of the frames. The ControlNet is applied "
+        "to the words of the inversion and of the sampling alike.\n\nThe small ControlNet takes the subject's "
+        "white silhouette. **For Stable Diffusion 1.5** take a ControlNet for edges, depth or poses, and make "
+        "the hints from the frames of *Load Video Frames* with the node *Canny* or another preprocessor; "
+        f"strength 0.5 to 1.\n\n{FULL}"
+    )
+    edit = "a cat on the beach"
+    loaded = parts.model_and_video(graph, note)
+    hints = parts.subject_frames(graph, "Hints: one per frame")
+    control = graph.add("ControlNetLoader")["CONTROL_NET"]
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    pair = (prepared.empty, prepared.empty)
+    held = _controlled(graph, "ControlNet for the inversion", pair, control, hints)
+    noise = parts.invert(graph, tuned, prepared.latent, held[0])
+    parts.sampling_column(graph)
+    pair = (prepared.edits[0], prepared.empty)
+    guided = _controlled(graph, "ControlNet for the edit", pair, control, hints)
+    frames = parts.draw(graph, loaded, tuned, guided, noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def controlnet_without_tuning(graph: Graph) -> None:
+    """No tuning: the inflated image model, one noise for all frames, and a ControlNet that gives the motion."""
+    note = (
+        "# Without tuning\n\n*Inflate Model* alone lets every frame look at the first and the previous one; all "
+        "frames start from one noise; the ControlNet gives the motion. A draft in seconds: nothing of the source "
+        "is kept but the hints, and details flicker more than after tuning.\n\nThe sheet shows the same noise "
+        "and words without the ControlNet as well.\n\n**For Stable Diffusion 1.5**: hints from the frames by "
+        "*Canny* or a depth or pose preprocessor, 512 x 512, 50 steps, cfg 7 to 12.5. The numbers here suit the "
+        "small demo checkpoint, whose hints are white silhouettes."
+    )
+    edit = "a cat on the beach"
+    loaded = parts.model_and_video(graph, note)
+    hints = parts.subject_frames(graph, "Hints: one per frame")
+    graph.column("2  Words and frames", GREEN)
+    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    empty = graph.text(EMPTY, loaded.clip, "", negative=True)
+    latent = parts.encode(graph, loaded)
+    model = parts.inflate(graph, loaded.model)
+    control = graph.add("ControlNetLoader")["CONTROL_NET"]
+    guided = _controlled(graph, None, (words, empty), control, hints)
+    graph.column("3  Sample", PURPLE)
+    start = {"start": "one noise for all frames"}
+    frames = parts.draw(graph, loaded, model, guided, latent, title="With ControlNet", **start)
+    alone = parts.draw(graph, loaded, model, (words, empty), latent, title="Without ControlNet", **start)
+    graph.column("4  Compare", GOLD)
+    video = parts.video_of(graph, loaded, frames)
+    shown = {"without ControlNet": alone, "with ControlNet": frames}
+    sheet = parts.compare(graph, loaded, shown, "source")
+    parts.results(graph, graph.name, video, sheet)
+
+
+def _controlled(
+    graph: Graph, title: str | None, pair: tuple[Socket, Socket], control: Socket, hints: Socket
+) -> tuple[Socket, Socket]:
+    inputs = {"positive": pair[0], "negative": pair[1], "control_net": control, "image": hints}
+    node = graph.add("ControlNetApplyAdvanced", title, inputs)
+    return node["positive"], node["negative"]
+
+
+def lora(graph: Graph) -> None:
+    """Tuned on the base, drawn in the style of a LoRA."""
+    note = (
+        "# With a LoRA\n\nThe model is tuned without the LoRA; the LoRA comes afterwards and is used by "
+        "inversion and sampling alike. Before or after the tuned weights makes no difference; **tuning with the "
+        "LoRA loaded** does: connect it in front of *Inflate Model* for a character that the base cannot "
+        "draw.\n\nThe small LoRA knows one style, *neon style*. **For Stable Diffusion 1.5** any LoRA of that "
+        f"base works, at strengths of 0.6 to 1; use its trigger words.\n\n{FULL}"
+    )
+    edit = f"{SOURCE}, neon style"
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, {})
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    added = graph.add("LoraLoader", inputs={"model": tuned, "clip": loaded.clip})
+    words = graph.text(SHALL_SHOW, added["CLIP"], edit)
+    noise = parts.invert(graph, added["MODEL"], prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, added["MODEL"], (words, prepared.empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def dreambooth(graph: Graph) -> None:
+    """Tuned on the base, applied to a personalised variant of it."""
+    note = (
+        "# With a personalised checkpoint\n\nThe motion is tuned on the base; *Apply Tuned Weights* puts it onto "
+        "a DreamBooth variant of that base, which inverts and draws. So one tuned file serves many personalised "
+        "models. A hint in the log says that the model is not the one that was tuned; relatives work.\n\nThe "
+        "small variant knows one new word, *sks*: a robot. **For Stable Diffusion 1.5** take any DreamBooth "
+        f"or merged checkpoint of that base, and its word.\n\n{FULL}"
+    )
+    edit = "a sks on the grass"
+    loaded = parts.model_and_video(graph, note)
+    personal = graph.add("CheckpointLoaderSimple", "Personalised checkpoint", {"ckpt_name": DREAMBOOTH})
+    prepared = parts.words_and_frames(graph, loaded, {})
+    words = graph.text("What it shall show, in the variant's words", personal["CLIP"], edit)
+    empty = graph.text(f"{EMPTY} of the variant", personal["CLIP"], "", negative=True)
+    weights = parts.tune(graph, prepared, graph.name)["weights"]
+    applied = graph.add("TAVApplyWeights", inputs={"model": personal["MODEL"], "weights": weights})["MODEL"]
+    noise = parts.invert(graph, applied, prepared.latent, empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, applied, (words, empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def per_frame_prompts(graph: Graph) -> None:
+    """Words that change over the clip."""
+    note = (
+        "# Words that change over time\n\n*Prompt Schedule* gives each frame a sentence of its own. One line per "
+        "key: the frame, a colon, and what the clip shows from there. *blend* goes gradually from key to key; "
+        "off switches at each.\n\nConnect its frame_count to *Load Video Frames*, so that both agree."
+        f"\n\n{FULL}"
+    )
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, {})
+    schedule = f"0: {SOURCE}\n5: a rabbit on the beach\n10: a cat on the beach\n15: a cat on the snow"
+    inputs = {"clip": loaded.clip, "schedule": schedule, "frame_count": loaded.video["frame_count"]}
+    words = graph.add("TAVPromptSchedule", inputs=inputs)["CONDITIONING"]
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (words, prepared.empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {"grass, beach, cat, snow": frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def long_clip(graph: Graph) -> None:
+    """More frames than fit at once: tuning and sampling in windows."""
+    note = (
+        "# Long clips\n\nMemory grows with the frames that are looked at together. Two settings bound it, however "
+        "long the clip is:\n\n- **frames_per_step** of *Tune on One Video* learns from so many consecutive frames "
+        "at a time, drawn anew for every step.\n- **Context Windows** (ComfyUI's own node) inverts and samples so "
+        "many frames at a time and blends where windows overlap. Every window is also shown the clip's "
+        "first frame and the one before it, so that they belong together.\n\nPut it between *Tune on One Video* and "
+        "both *DDIM Inversion* and *Sample Edited Video*; leave **dim** at 0. Take windows as long as what was tuned "
+        "on, and overlap a quarter of them.\n\nWhere the whole clip should be looked at together, chunk_frames of "
+        "*Inflate Model* saves part of the memory and changes nothing else.\n\n"
+        f"{FULL} Windows of 16 to 24 frames there, and more tuning steps for a longer clip."
+    )
+    edit = "a cat on the beach"
+    loaded = parts.model_and_video(graph, note, {"video": LONG_CLIP, "frame_count": LONG_FRAMES})
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    tuned = parts.tune(graph, prepared, graph.name, {"frames_per_step": FRAMES})["MODEL"]
+    windowed = graph.add("ContextWindowsManual", inputs={"model": tuned})["MODEL"]
+    noise = parts.invert(graph, windowed, prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, windowed, (prepared.edits[0], prepared.empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def mask(graph: Graph) -> None:
+    """Outside of a mask the picture stays the source's."""
+    note = (
+        "# Keep the background\n\nWhere the mask is black, every step of the sampling puts the source's own "
+        "latents back; only the white part is drawn anew. Turn **keep_trajectory** on in *DDIM Inversion* and "
+        "use the same steps in both.\n\nOne mask for all frames, or one per frame: from a segmentation, or "
+        "painted in the mask editor of *Load Image*. Grow it by at least 8 pixels: one latent cell is 8 x 8 "
+        "pixels. Here it comes from a second clip that shows the subject in white.\n\n"
+        f"{FULL} Grow the mask by 16 to 32 pixels there."
+    )
+    edit = "a cat on the grass"
+    loaded = parts.model_and_video(graph, note)
+    silhouettes = parts.subject_frames(graph, "The subject in white")
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    inside = parts.subject_mask(graph, silhouettes, 10)
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.empty, trajectory=True)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (prepared.edits[0], prepared.empty), noise, mask=inside)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def reconstruction_check(graph: Graph) -> None:
+    """Whether tuning and inversion bring the clip back, before any edit."""
+    note = (
+        "# Will an edit keep the motion?\n\nThe clip is inverted and drawn again under **its own sentence at "
+        "cfg 1**. What comes back is the best that an edit can keep: 25 dB and more is good, below 20 dB tune "
+        "longer, or use more steps for both.\n\nThe VAE alone sets a limit, which the report shows too."
+        f"\n\n{FULL}"
+    )
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, {})
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.source)
+    graph.column("4  Draw it again", PURPLE)
+    pair = (prepared.source, prepared.empty)
+    frames = parts.draw(graph, loaded, tuned, pair, noise, cfg=1.0)
+    vae = graph.add("VAEDecode", "The VAE alone", {"samples": prepared.latent, "vae": loaded.vae})["IMAGE"]
+    inputs = {"source": loaded.video["frames"], "reconstruction": frames, "autoencoded": vae}
+    difference = graph.add("TAVReconstruction", inputs=inputs)["difference"]
+    graph.column("5  Results", GREY)
+    shown = {"reconstruction": frames, "difference, enlarged": difference}
+    sheet = parts.compare(graph, loaded, shown, "source")
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}"})
+
+
+def evaluate(graph: Graph) -> None:
+    """The papers' measures of an edit."""
+    note = (
+        "# Measure an edit\n\n*Evaluate Video* reports what the papers do: frame consistency and agreement with "
+        "the sentence (both need a CLIP model: copy `openai/clip-vit-large-patch14` as a folder to "
+        "`models/clip_vision` and choose it), flicker along the motion, and how much of the background "
+        "stayed (needs a mask of the background).\n\nThe numbers of one clip say little: compare settings on "
+        f"the same clip.\n\n{FULL}"
+    )
+    edit = "a cat on the grass"
+    loaded = parts.model_and_video(graph, note)
+    silhouettes = parts.subject_frames(graph, "The subject in white")
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    grown = parts.subject_mask(graph, silhouettes, 10)
+    background = graph.add("InvertMask", inputs={"mask": grown})["MASK"]
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (prepared.edits[0], prepared.empty), noise)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    graph.column("5  Results", GREY)
+    inputs = {"frames": frames, "source": loaded.video["frames"], "background": background, "prompt": edit}
+    graph.add("TAVEvaluate", inputs=inputs)
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}"})
+
+
+def apply_saved_weights(graph: Graph) -> None:
+    """Another edit from a tuned-weights file: no tuning."""
+    note = (
+        "# Edit again without tuning\n\n*Load Tuned Weights* reads a file of `models/tune_a_video` and shows how "
+        "it was made; *Apply Tuned Weights* puts it onto the checkpoint. Nothing is tuned: an edit costs "
+        f"only inversion and sampling.\n\n{_SAVED_BY_QUICKSTART}\n\nThe strengths say how much the tuned "
+        "queries and the layers over time count: 1 is as tuned, 0 is without. Take the frames and the size "
+        f"that the file was tuned with.\n\n{FULL}"
+    )
+    edit = "a dog on the beach"
+    loaded = parts.model_and_video(graph, note)
+    weights = graph.add("TAVLoadWeights")["weights"]
+    graph.column("2  Words and frames", GREEN)
+    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    empty = graph.text(EMPTY, loaded.clip, "", negative=True)
+    latent = parts.encode(graph, loaded)
+    graph.column("3  Apply and invert", GOLD)
+    tuned = graph.add("TAVApplyWeights", inputs={"model": loaded.model, "weights": weights})["MODEL"]
+    noise = parts.invert(graph, tuned, latent, empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (words, empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def two_tuned_clips(graph: Graph) -> None:
+    """The weights of two clips on one model, each with its own strengths."""
+    note = (
+        "# Two tuned clips on one model\n\nThe model is tuned on each clip by itself; both results are applied, "
+        "each with strengths of its own. Their query differences add up, and so do what their layers over time "
+        "give; strengths that sum to about 1 keep the picture sound. Attention and norm are as the last "
+        f"one was tuned.\n\nHere the first clip is edited into the subject of the second.\n\n{FULL}"
+    )
+    loaded = parts.model_and_video(graph, note)
+    second = graph.add("TAVLoadVideo", "The second clip", {"video": SECOND_CLIP})
+    edit = "a penguin on the grass"
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    other = graph.text("What the second video shows", loaded.clip, "a penguin on the snow")
+    pixels = {"pixels": second["frames"], "vae": loaded.vae}
+    other_latent = graph.add("VAEEncode", "VAE Encode: the second clip", pixels)["LATENT"]
+    graph.column("3  Tune on each", GOLD)
+    first_inputs = {"model": prepared.model, "latent": prepared.latent, "positive": prepared.source}
+    second_inputs = {"model": prepared.model, "latent": other_latent, "positive": other}
+    one = graph.add("TAVTune", "Tune on the first", first_inputs | {"filename_prefix": "first"})["weights"]
+    two = graph.add("TAVTune", "Tune on the second", second_inputs | {"filename_prefix": "second"})["weights"]
+    graph.column("4  Apply both and edit", PURPLE)
+    half = {"query_strength": 0.6, "temporal_strength": 0.6}
+    inputs = {"model": loaded.model, "weights": one} | half
+    applied = graph.add("TAVApplyWeights", "Weights of the first clip", inputs)
+    half = {"query_strength": 0.4, "temporal_strength": 0.4}
+    inputs = {"model": applied["MODEL"], "weights": two} | half
+    both = graph.add("TAVApplyWeights", "Weights of the second clip", inputs)
+    noise = parts.invert(graph, both["MODEL"], prepared.latent, prepared.empty)
+    frames = parts.draw(graph, loaded, both["MODEL"], (prepared.edits[0], prepared.empty), noise)
+    graph.column("5  Results", GREY)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    graph.add("SaveVideo", inputs={"video": video, "filename_prefix": f"tune_a_video/{graph.name}"})
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}-sheet"})
+
+
+def save_official(graph: Graph) -> None:
+    """Tuned weights out: our file, the official layout, a LoRA."""
+    note = (
+        "# Save tuned weights\n\n*Tune on One Video* has saved its weights already. From there:\n\n- *Save Tuned "
+        "Weights* writes them under another name, or in half the size.\n- *Save Official Tune-A-Video Folder* "
+        "writes base and tuned weights together, as the official code reads them (3.4 GB and more for Stable "
+        "Diffusion 1.5).\n- *Save Tuned Queries as LoRA* writes the queries alone, for any program that "
+        f"knows LoRAs.\n\n{_SAVED_BY_QUICKSTART}\n\nThe workflow *load-official* reads the folder."
+    )
+    graph.column("1  Model and weights", BLUE)
+    graph.note(note)
+    model = graph.add("CheckpointLoaderSimple")["MODEL"]
+    weights = graph.add("TAVLoadWeights")["weights"]
+    graph.column("2  Save", GREY)
+    named = {"weights": weights, "filename_prefix": "small", "precision": "fp16 (half the size)"}
+    graph.add("TAVSaveWeights", inputs=named)
+    named = {"model": model, "weights": weights, "filename_prefix": "official"}
+    graph.add("TAVSaveOfficial", inputs=named)
+    graph.add("TAVSaveQueryLora", inputs={"weights": weights, "filename_prefix": "tuned_queries"})
+
+
+def load_official(graph: Graph) -> None:
+    """A folder of the official code as tuned weights."""
+    note = (
+        "# Weights of the official code\n\nCopy the folder that the official Tune-A-Video code saved (with "
+        "`unet` inside) to `models/tune_a_video`. The difference to the base checkpoint is taken, so choose "
+        "the base that it was tuned on.\n\nThe folder `official_00001` is what the workflow *save-official* "
+        f"wrote; choose yours instead.\n\n{FULL}"
+    )
+    edit = "a cat on the snow"
+    loaded = parts.model_and_video(graph, note)
+    graph.column("2  Words and frames", GREEN)
+    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    empty = graph.text(EMPTY, loaded.clip, "", negative=True)
+    latent = parts.encode(graph, loaded)
+    weights = graph.add("TAVLoadOfficial", inputs={"model": loaded.model})["weights"]
+    graph.column("3  Apply and invert", GOLD)
+    tuned = graph.add("TAVApplyWeights", inputs={"model": loaded.model, "weights": weights})["MODEL"]
+    noise = parts.invert(graph, tuned, latent, empty)
+    parts.sampling_column(graph)
+    frames = parts.draw(graph, loaded, tuned, (words, empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    parts.results(graph, graph.name, video, sheet)
+
+
+def custom_sampling(graph: Graph) -> None:
+    """The same inversion and sampling in core's SamplerCustomAdvanced."""
+    note = (
+        "# With core's custom sampling\n\n*DDIM Sampler* and *DDIM Sigmas* are what *DDIM Inversion* and *Sample "
+        "Edited Video* do inside, for *SamplerCustomAdvanced*: so other guiders work with a tuned model. "
+        "Noise is off in both: the inverted clip is the noise.\n\nThe result is the same as the "
+        f"quickstart's, bit for bit.\n\n{FULL}"
+    )
+    edit = "a cat on the beach"
+    loaded = parts.model_and_video(graph, note)
+    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
+    graph.column("4  Invert", BLUE)
+    quiet = graph.add("DisableNoise")["NOISE"]
+    plain = graph.add("BasicGuider", inputs={"model": tuned, "conditioning": prepared.empty})["GUIDER"]
+    noise = _custom(graph, tuned, "inversion", plain, quiet, prepared.latent)
+    graph.column("5  Sample the edit", PURPLE)
+    pair = {"positive": prepared.edits[0], "negative": prepared.empty}
+    guided = graph.add("CFGGuider", inputs={"model": tuned} | pair)["GUIDER"]
+    drawn = _custom(graph, tuned, "sampling", guided, quiet, noise)
+    frames = graph.add("VAEDecode", inputs={"samples": drawn, "vae": loaded.vae})["IMAGE"]
+    graph.column("6  Results", GREY)
+    sheet = parts.compare(graph, loaded, {edit: frames})
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}"})
+
+
+def _custom(
+    graph: Graph, model: Socket, direction: str, guider: Socket, noise: Socket, latent: Socket
+) -> Socket:
+    sampler = graph.add("TAVDDIMSampler", inputs={"direction": direction})["SAMPLER"]
+    sigmas = graph.add("TAVDDIMSigmas", inputs={"model": model, "direction": direction})["SIGMAS"]
+    inputs = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": latent}
+    return graph.add("SamplerCustomAdvanced", inputs=inputs)["output"]
+
+
+_ALL: tuple[Callable[[Graph], None], ...] = (
+    quickstart,
+    object_edit,
+    background_edit,
+    style_edit,
+    batch_of_edits,
+    controlnet,
+    controlnet_without_tuning,
+    lora,
+    dreambooth,
+    per_frame_prompts,
+    long_clip,
+    mask,
+    reconstruction_check,
+    evaluate,
+    apply_saved_weights,
+    two_tuned_clips,
+    save_official,
+    load_official,
+    custom_sampling,
+)
+
+
+def build_all() -> dict[str, dict]:
+    """The content of every workflow file that is written from here, by its name without .json."""
+    built = {}
+    for function in _ALL:
+        graph = Graph(function.__name__.replace("_", "-"))
+        function(graph)
+        built[graph.name] = graph.saved()
+    return built
