@@ -16,9 +16,11 @@ SIZE = {"width": 1600, "height": 1000}
 _PATIENCE_MS = 300_000
 _POLL_MS = 200
 # The browser's words on an answer that is no success (the panels say it in theirs), ComfyUI's on its own start, and
-# its look-up of the models of the workflow that it opens first.
+# its look-up of the models of the workflow that it opens first, and of its own template package.
 _NOT_OURS = (
     "Failed to load resource",
+    "Error loading fuse options",
+    "Error loading core workflow templates",
     "ComfyApp graph accessed before initialization",
     "Connecting to 'https://huggingface.co",
     "Fetch API cannot load https://huggingface.co",

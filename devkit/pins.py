@@ -44,6 +44,9 @@ DEVELOPMENT = (
 # Drives the browser in tests/browser and for the screenshots; installed when they run.
 BROWSER_DRIVER = "playwright==1.65.2"
 
+# A client of ComfyUI that others wrote, for the test that it can run our graphs.
+OTHER_CLIENT = "comfy-api-simplified==1.6.0"
+
 # For `dev.py fuzz` alone, which installs it: large, and not for every platform.
 FUZZER = "atheris==3.0.0"
 

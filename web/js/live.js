@@ -1,0 +1,79 @@
+/** What the server says of running nodes: as it happens, and again when a page or a workflow is opened. */
+
+import { api } from "../../../scripts/api.js";
+import { nodeById, workflowId } from "./graph.js";
+import { get } from "./server.js";
+
+const EVENT = "tune_a_video.live";
+const HISTORY = 16;
+const panels = new WeakMap();
+
+/**
+ * Makes a panel hear of its node.
+ *
+ * listener.live(state): a state with whole series; listener.output(ui): what the node showed when it had run.
+ */
+export function listen(node, listener) {
+  panels.set(node, listener);
+}
+
+/** Starts to listen to the server. */
+export function startLive() {
+  api.addEventListener(EVENT, ({ detail }) => take(detail));
+  api.addEventListener("reconnected", restore);
+}
+
+/** Shows again what is known of the open workflow's nodes. */
+export async function restore() {
+  const workflow = workflowId();
+  if (!workflow) return;
+  await Promise.allSettled([restoreLive(workflow), restoreOutputs(workflow)]);
+}
+
+async function restoreLive(workflow) {
+  for (const state of await get("/live", { workflow })) take(state);
+}
+
+/** The latest results of this workflow's nodes, from ComfyUI's history. */
+async function restoreOutputs(workflow) {
+  const response = await api.fetchApi(`/history?max_items=${HISTORY}`);
+  if (!response.ok) return;
+  const outputs = {};
+  for (const run of Object.values(await response.json())) {
+    if (run.prompt?.[3]?.extra_pnginfo?.workflow?.id === workflow) Object.assign(outputs, run.outputs);
+  }
+  for (const [id, output] of Object.entries(outputs)) {
+    const node = nodeById(id);
+    if (node) panels.get(node)?.output?.(output);
+  }
+}
+
+function take(state) {
+  if (state.workflow !== workflowId()) return;
+  const node = nodeById(state.node);
+  const panel = node && panels.get(node);
+  if (!panel?.live) return;
+  const joined = join(panel.state, state);
+  if (joined === null) {
+    // Events were missed; the whole state is one request away.
+    restoreLive(state.workflow).catch(() => {});
+    return;
+  }
+  panel.state = joined;
+  panel.live(joined);
+}
+
+/** The new state with whole series; null if something between the known and the new values is missing. */
+export function join(known, state) {
+  const series = {};
+  const earlier = known?.prompt === state.prompt ? known.series : {};
+  for (const [name, part] of Object.entries({ ...keep(earlier), ...state.series })) {
+    const before = earlier[name] ?? [];
+    if (part.from > before.length) return null;
+    series[name] = [...before.slice(0, part.from), ...part.values];
+  }
+  return { ...state, series };
+}
+
+const keep = (series) =>
+  Object.fromEntries(Object.entries(series).map(([name, values]) => [name, { from: values.length, values: [] }]));

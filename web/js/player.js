@@ -1,0 +1,148 @@
+/** A small player for reels: one clip, several side by side, or two with a wipe between them. */
+
+import { button, icon, make, onDrag } from "./dom.js";
+import { Clock } from "./reel.js";
+import { say } from "./words.js";
+
+const GAP = 4;
+const CAPTION = 16;
+
+export class Player {
+  /** `hint` is shown while there is no clip. */
+  constructor(hint) {
+    this.reels = [];
+    this.wipe = null;
+    this.canvas = make("canvas", { class: "tav-screen" });
+    this.hint = make("div", { class: "tav-hint" }, hint);
+    this.toggle = button("pause", say("pause"), () => this.setPlaying(!this.clock.playing), "tav-button tav-round");
+    this.scrub = make("input", { type: "range", min: 0, max: 0, value: 0, class: "tav-scrub", "aria-label": say("frame") });
+    this.scrub.addEventListener("input", () => this.seek(Number(this.scrub.value)));
+    this.counter = make("span", { class: "tav-count" });
+    this.controls = make("div", { class: "tav-row tav-controls" }, this.toggle, this.scrub, this.counter);
+    this.stage = make("div", { class: "tav-stage" }, this.canvas, this.hint);
+    this.element = make("div", { class: "tav-player" }, this.stage, this.controls);
+    this.clock = new Clock(this.stage, (frame) => this.draw(frame));
+    new ResizeObserver(() => this.draw(this.clock.frame)).observe(this.stage);
+    onDrag(
+      this.canvas,
+      (event) => (this.wipe === null ? null : (this.moveWipe(event), {})),
+      (event) => this.moveWipe(event),
+    );
+    this.show([]);
+  }
+
+  /** Plays these reels in step, at `fps` or the first one's own rate. */
+  show(reels, fps = reels[0]?.layout.fps ?? 8) {
+    this.reels = reels;
+    this.hint.hidden = reels.length > 0;
+    this.canvas.hidden = this.controls.hidden = reels.length === 0;
+    const frames = reels.length ? Math.min(...reels.map((reel) => reel.layout.frames)) : 1;
+    this.scrub.max = frames - 1;
+    if (reels.length) this.clock.set(frames, fps);
+  }
+
+  /** Says something in place of the picture. */
+  say(text) {
+    this.hint.textContent = text;
+    this.show([]);
+  }
+
+  /** Shows the first two reels over each other, with the border at 0..1; null shows all side by side. */
+  setWipe(border) {
+    this.wipe = border;
+    this.canvas.classList.toggle("tav-wipe", border !== null);
+    this.draw(this.clock.frame);
+  }
+
+  setPlaying(playing) {
+    this.clock.playing = playing;
+    this.toggle.replaceChildren(icon(playing ? "pause" : "play"));
+    this.toggle.title = say(playing ? "pause" : "play");
+    this.toggle.setAttribute("aria-label", this.toggle.title);
+  }
+
+  seek(frame) {
+    this.setPlaying(false);
+    this.clock.seek(frame);
+  }
+
+  moveWipe(event) {
+    const { left, width } = this.canvas.getBoundingClientRect();
+    // The page may be zoomed; the rectangle is, the canvas's own pixels are not.
+    const x = ((event.clientX - left) / width) * this.canvas.width;
+    const [start, , size] = this.places()[0];
+    this.setWipe(Math.min(1, Math.max(0, (x - start) / size)));
+  }
+
+  /** Where each reel lies on the canvas: [x, y, width, height] in its pixels. */
+  places() {
+    const shown = this.wipe === null ? this.reels : this.reels.slice(0, 1);
+    const { width: w, height: h } = this.reels[0].layout;
+    const ratio = this.ratio;
+    const top = shown.some((reel) => reel.caption) || this.wipe !== null ? CAPTION * ratio : 0;
+    const gap = GAP * ratio;
+    const { width, height } = this.canvas;
+    let best = null;
+    for (let columns = 1; columns <= shown.length; columns++) {
+      const rows = Math.ceil(shown.length / columns);
+      const room = [(width - gap * (columns - 1)) / columns / w, (height - gap * (rows - 1)) / rows / h - top / h];
+      const size = Math.min(...room);
+      if (!best || size > best.size) best = { size, columns, rows };
+    }
+    const cell = [best.size * w, best.size * h];
+    const left = (width - best.columns * cell[0] - (best.columns - 1) * gap) / 2;
+    const first = (height - best.rows * (cell[1] + top) - (best.rows - 1) * gap) / 2;
+    return shown.map((_, i) => [
+      left + (i % best.columns) * (cell[0] + gap),
+      first + Math.floor(i / best.columns) * (cell[1] + top + gap) + top,
+      ...cell,
+    ]);
+  }
+
+  draw(frame) {
+    if (!this.reels.length || !this.stage.clientWidth) return;
+    this.scrub.value = frame;
+    this.counter.textContent = `${frame + 1}/${this.clock.frames}`;
+    this.ratio = Math.min(2, window.devicePixelRatio || 1);
+    const size = [this.stage.clientWidth, this.stage.clientHeight].map((side) => Math.round(side * this.ratio));
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+    }
+    const context = this.canvas.getContext("2d");
+    context.clearRect(0, 0, ...size);
+    const ink = getComputedStyle(this.stage).color;
+    const places = this.places();
+    if (this.wipe === null) {
+      places.forEach((place, i) => {
+        this.reels[i].draw(context, frame, place);
+        this.write(context, ink, this.reels[i].caption, place, "left");
+      });
+      return;
+    }
+    const [place] = places;
+    const [source, edit] = this.reels;
+    (edit ?? source).draw(context, frame, place);
+    source.draw(context, frame, place, this.wipe);
+    this.write(context, ink, source.caption, place, "left", 0.5);
+    if (edit) this.write(context, ink, edit.caption, place, "right", 0.5);
+    const x = place[0] + place[2] * this.wipe;
+    context.fillStyle = "#000";
+    context.fillRect(x - 2 * this.ratio, place[1], 4 * this.ratio, place[3]);
+    context.fillStyle = "#fff";
+    context.fillRect(x - this.ratio, place[1], 2 * this.ratio, place[3]);
+  }
+
+  /** A caption above a reel, shortened to the width that it has. */
+  write(context, ink, text, [x, y, width], align, part = 1) {
+    if (!text) return;
+    context.font = `${12 * this.ratio}px system-ui, sans-serif`;
+    context.fillStyle = ink;
+    context.textAlign = align;
+    context.textBaseline = "alphabetic";
+    let shown = text;
+    while (shown.length > 1 && context.measureText(shown).width > width * part) {
+      shown = `${shown.replace(/…$/, "").slice(0, -1)}…`;
+    }
+    context.fillText(shown, align === "left" ? x : x + width, y - 4 * this.ratio);
+  }
+}

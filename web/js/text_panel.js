@@ -1,0 +1,20 @@
+/** Nodes that answer in words: their text, on the node. */
+
+import { make } from "./dom.js";
+import { listen } from "./live.js";
+import { addPanel, after } from "./panel.js";
+import { say } from "./words.js";
+
+/** Adds the panel; height in pixels. */
+export function addTextPanel(node, height) {
+  const text = make("div", { class: "tav-text tav-faint" }, say("textLater"));
+  addPanel(node, "result_text", height).append(text);
+  const show = (output) => {
+    const lines = output?.text;
+    if (!lines?.length) return;
+    text.classList.remove("tav-faint");
+    text.textContent = lines.join("\n");
+  };
+  after(node, "onExecuted", show);
+  listen(node, { output: show });
+}
