@@ -13,7 +13,7 @@ from .workflow import find_one
 
 SIZE = {"width": 1600, "height": 1000}
 # A page takes seconds on an idle machine and minutes on a busy one.
-_PATIENCE_MS = 300_000
+_PATIENCE_MS = 120_000
 _POLL_MS = 200
 # The browser's words on an answer that is no success (the panels say it in theirs), ComfyUI's on its own start, and
 # its look-up of the models of the workflow that it opens first, and of its own template package.

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-SEQUENCES = int(os.environ.get("TAV_ISOLATION", "6"))
+SEQUENCES = int(os.environ.get("TAV_ISOLATION", "12"))
 STEPS = 60
 UNET = {
     "image_size": 32,
