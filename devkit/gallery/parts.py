@@ -108,12 +108,32 @@ def video_of(graph: Graph, loaded: Loaded, frames: Socket) -> Socket:
     return graph.add("CreateVideo", inputs={"images": frames, "fps": loaded.video["fps"]})["VIDEO"]
 
 
-def results(graph: Graph, name: str, video: Socket | None, sheet: Socket) -> None:
+def results(graph: Graph, video: Socket, sheet: Socket) -> None:
     """Column 5: the edited video and the contact sheet, saved."""
     graph.column("5  Results", GREY)
-    if video is not None:
-        graph.add("SaveVideo", inputs={"video": video, "filename_prefix": f"tune_a_video/{name}"})
-    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{name}-sheet"})
+    graph.add("SaveVideo", inputs={"video": video, "filename_prefix": f"tune_a_video/{graph.name}"})
+    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}-sheet"})
+
+
+def draw_and_save(
+    graph: Graph,
+    loaded: Loaded,
+    caption: str,
+    model: Socket,
+    pair: tuple[Socket, Socket],
+    noise: Socket,
+    **inputs: object,
+) -> None:
+    """The rest of column 4 and column 5: one edit is drawn, compared with the source under `caption`, and saved."""
+    frames = draw(graph, loaded, model, pair, noise, **inputs)
+    video = video_of(graph, loaded, frames)
+    results(graph, video, compare(graph, loaded, {caption: frames}))
+
+
+def sample_and_save(graph: Graph, *arguments: object, **inputs: object) -> None:
+    """Columns 4 and 5 of one edit: see `draw_and_save`."""
+    sampling_column(graph)
+    draw_and_save(graph, *arguments, **inputs)
 
 
 def subject_frames(graph: Graph, title: str) -> Socket:

@@ -69,11 +69,7 @@ def _edit(graph: Graph, note: str, edit: str) -> None:
     prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, tuned, (prepared.edits[0], prepared.empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, tuned, (prepared.edits[0], prepared.empty), noise)
 
 
 def batch_of_edits(graph: Graph) -> None:
@@ -131,10 +127,7 @@ def controlnet(graph: Graph) -> None:
     parts.sampling_column(graph)
     pair = (prepared.edits[0], prepared.empty)
     guided = _controlled(graph, "ControlNet for the edit", pair, control, hints)
-    frames = parts.draw(graph, loaded, tuned, guided, noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.draw_and_save(graph, loaded, edit, tuned, guided, noise)
 
 
 def controlnet_without_tuning(graph: Graph) -> None:
@@ -165,7 +158,7 @@ def controlnet_without_tuning(graph: Graph) -> None:
     video = parts.video_of(graph, loaded, frames)
     shown = {"without ControlNet": alone, "with ControlNet": frames}
     sheet = parts.compare(graph, loaded, shown, "source")
-    parts.results(graph, graph.name, video, sheet)
+    parts.results(graph, video, sheet)
 
 
 def _controlled(
@@ -192,11 +185,7 @@ def lora(graph: Graph) -> None:
     added = graph.add("LoraLoader", inputs={"model": tuned, "clip": loaded.clip})
     words = graph.text(SHALL_SHOW, added["CLIP"], edit)
     noise = parts.invert(graph, added["MODEL"], prepared.latent, prepared.empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, added["MODEL"], (words, prepared.empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, added["MODEL"], (words, prepared.empty), noise)
 
 
 def dreambooth(graph: Graph) -> None:
@@ -217,11 +206,7 @@ def dreambooth(graph: Graph) -> None:
     weights = parts.tune(graph, prepared, graph.name)["weights"]
     applied = graph.add("TAVApplyWeights", inputs={"model": personal["MODEL"], "weights": weights})["MODEL"]
     noise = parts.invert(graph, applied, prepared.latent, empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, applied, (words, empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, applied, (words, empty), noise)
 
 
 def per_frame_prompts(graph: Graph) -> None:
@@ -239,11 +224,7 @@ def per_frame_prompts(graph: Graph) -> None:
     words = graph.add("TAVPromptSchedule", inputs=inputs)["CONDITIONING"]
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, tuned, (words, prepared.empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {"grass, beach, cat, snow": frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, "grass, beach, cat, snow", tuned, (words, prepared.empty), noise)
 
 
 def long_clip(graph: Graph) -> None:
@@ -265,11 +246,7 @@ def long_clip(graph: Graph) -> None:
     tuned = parts.tune(graph, prepared, graph.name, {"frames_per_step": FRAMES})["MODEL"]
     windowed = graph.add("ContextWindowsManual", inputs={"model": tuned})["MODEL"]
     noise = parts.invert(graph, windowed, prepared.latent, prepared.empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, windowed, (prepared.edits[0], prepared.empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, windowed, (prepared.edits[0], prepared.empty), noise)
 
 
 def mask(graph: Graph) -> None:
@@ -289,11 +266,7 @@ def mask(graph: Graph) -> None:
     inside = parts.subject_mask(graph, silhouettes, 10)
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty, trajectory=True)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, tuned, (prepared.edits[0], prepared.empty), noise, mask=inside)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, tuned, (prepared.edits[0], prepared.empty), noise, mask=inside)
 
 
 def reconstruction_check(graph: Graph) -> None:
@@ -365,11 +338,7 @@ def apply_saved_weights(graph: Graph) -> None:
     graph.column("3  Apply and invert", GOLD)
     tuned = graph.add("TAVApplyWeights", inputs={"model": loaded.model, "weights": weights})["MODEL"]
     noise = parts.invert(graph, tuned, latent, empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, tuned, (words, empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, tuned, (words, empty), noise)
 
 
 def two_tuned_clips(graph: Graph) -> None:
@@ -447,11 +416,7 @@ def load_official(graph: Graph) -> None:
     graph.column("3  Apply and invert", GOLD)
     tuned = graph.add("TAVApplyWeights", inputs={"model": loaded.model, "weights": weights})["MODEL"]
     noise = parts.invert(graph, tuned, latent, empty)
-    parts.sampling_column(graph)
-    frames = parts.draw(graph, loaded, tuned, (words, empty), noise)
-    video = parts.video_of(graph, loaded, frames)
-    sheet = parts.compare(graph, loaded, {edit: frames})
-    parts.results(graph, graph.name, video, sheet)
+    parts.sample_and_save(graph, loaded, edit, tuned, (words, empty), noise)
 
 
 def custom_sampling(graph: Graph) -> None:

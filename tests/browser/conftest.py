@@ -32,15 +32,17 @@ def context() -> Iterator[object]:
     opened.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="module")
-def studio(server: Server) -> Server:
-    """The session's server with the clips, LoRA, ControlNet and checkpoints of the example workflows."""
-    server.start()
-    put_examples(server.base)
-    # The first start ever shows the templates over the graph, at a moment of its own choice.
-    told = Request(f"{server.url}/settings/Comfy.TutorialCompleted", b"true", method="POST")  # noqa: S310
-    with urlopen(told, timeout=60):  # noqa: S310
-        return server
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
+    """A server of their own with the clips, LoRA, ControlNet and checkpoints of the example workflows."""
+    base = tmp_path_factory.mktemp("studio")
+    with Server(base=base, checkpoints=[tiny_checkpoint]) as running:
+        put_examples(base)
+        # The first start ever shows the templates over the graph, at a moment of its own choice.
+        told = Request(f"{running.url}/settings/Comfy.TutorialCompleted", b"true", method="POST")  # noqa: S310
+        with urlopen(told, timeout=60):  # noqa: S310
+            pass
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from devkit.server import Server
 
 
 @pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
+    """A server of their own: the names of the files that workflows save count from 1 in an empty folder."""
+    base = tmp_path_factory.mktemp("workflows")
+    with Server(base=base, checkpoints=[tiny_checkpoint]) as running:
+        put_examples(base)
+        yield running
+
+
+@pytest.fixture(scope="session")
 def info(server: Server) -> dict:
     """The server's description of every node type; it takes seconds to make."""
     return server.start().client().object_info()
@@ -24,7 +34,6 @@ def info(server: Server) -> dict:
 @pytest.fixture(scope="session")
 def runs(server: Server, info: dict) -> Runs:
     """Runs of the example workflows at small settings; each is made once."""
-    put_examples(server.base)
     runs = Runs(server, info)
     # A finished tuning is found again, under whatever name it was saved: the first one names the file.
     runs.of("quickstart")
