@@ -26,6 +26,7 @@ _FULL_SIZE = (512, 512)
 _FULL_STEPS = 300
 _FULL_LEARNING_RATE = 3e-5
 _FULL_DRAWS = {"timesteps": "random", "temporal_rate": 1.0}
+_FULL_STRENGTH = 1.0
 _LABEL = 30  # characters of an edit shown beside its progress bar
 
 
@@ -114,6 +115,8 @@ def _apply(prompt: dict, options: argparse.Namespace, checkpoint: str, video: st
     tuning = {"steps": options.steps, "learning_rate": options.learning_rate}
     tuning = {name: value for name, value in tuning.items() if value}
     set_inputs(prompt, {"TAVTune": tuning | (_FULL_DRAWS if options.checkpoint else {})})
+    if options.checkpoint:
+        set_inputs(prompt, {"TAVDDIMInversion": {"strength": _FULL_STRENGTH}})
     if options.prompt:
         edits.set_prompt(prompt, options.prompt)
     if options.edit:

@@ -53,13 +53,25 @@ class TAVDDIMInversion(io.ComfyNode):
                     tooltip="Keep every step's latents, which the mask of Sample Edited Video needs. Takes memory.",
                     advanced=True,
                 ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip=(
+                        "How far to go towards noise. 1 is all the way, as in the paper; 0.5 to 0.8 holds the clip's "
+                        "layout and motion more tightly, and takes that share of the steps."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
         )
 
     @classmethod
     def execute(
-        cls, model, conditioning, latent, steps, cfg, negative=None, keep_trajectory=False
+        cls, model, conditioning, latent, steps, cfg, negative=None, keep_trajectory=False, strength=1.0
     ) -> io.NodeOutput:
         check_model(model)
         frames = len(check_clip(latent, "latent"))
@@ -70,5 +82,7 @@ class TAVDDIMInversion(io.ComfyNode):
                 "The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1."
             )
         return io.NodeOutput(
-            invert(model, conditioning, negative or conditioning, cfg, latent, steps, keep_trajectory)
+            invert(
+                model, conditioning, negative or conditioning, cfg, latent, steps, keep_trajectory, strength
+            )
         )

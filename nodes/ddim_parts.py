@@ -72,12 +72,21 @@ class TAVDDIMSigmas(io.ComfyNode):
                     default="sampling",
                     tooltip="sampling goes from noise to frames, inversion from frames to noise.",
                 ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="The share of the way between frames and noise; the same for both directions.",
+                ),
             ],
-            outputs=[io.Sigmas.Output(tooltip="steps + 1 noise levels.")],
+            outputs=[io.Sigmas.Output(tooltip="The noise levels, one more than steps are taken.")],
         )
 
     @classmethod
-    def execute(cls, model, steps, direction) -> io.NodeOutput:
+    def execute(cls, model, steps, direction, strength=1.0) -> io.NodeOutput:
         check_model(model)
         sigmas = inversion_sigmas if direction == "inversion" else sampling_sigmas
-        return io.NodeOutput(sigmas(model, steps))
+        return io.NodeOutput(sigmas(model, steps, strength))

@@ -25,18 +25,22 @@ def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
     return torch.arange(steps) * (train_timesteps // steps) + offset
 
 
-def inversion_sigmas(schedule_sigmas: Tensor, steps: int) -> Tensor:
+def inversion_sigmas(schedule_sigmas: Tensor, steps: int, strength: float = 1.0) -> Tensor:
     """(steps + 1,) ascending noise levels for `ddim_invert`; the clean end is the level of timestep 0.
 
-    Stable Diffusion's DDIM (set_alpha_to_one=False) counts latents of timestep 0's level as clean.
+    Stable Diffusion's DDIM (set_alpha_to_one=False) counts latents of timestep 0's level as clean. ``strength``
+    below 1 stops after that share of the steps, at least one, where the latents still show the clip (SDEdit,
+    arXiv 2108.01073, does so with fresh noise). Raises ValueError for a strength outside of 0..1.
     """
-    timesteps = ddim_timesteps(steps, len(schedule_sigmas))
+    if not 0.0 <= strength <= 1.0:
+        raise ValueError(f"the strength must be between 0 and 1, not {strength}")
+    timesteps = ddim_timesteps(steps, len(schedule_sigmas))[: max(1, round(strength * steps))]
     return torch.cat([schedule_sigmas[:1], schedule_sigmas[timesteps.to(schedule_sigmas.device)]])
 
 
-def sampling_sigmas(schedule_sigmas: Tensor, steps: int) -> Tensor:
-    """(steps + 1,) descending noise levels for `ddim_sample`, the reverse of `inversion_sigmas`."""
-    return inversion_sigmas(schedule_sigmas, steps).flip(0)
+def sampling_sigmas(schedule_sigmas: Tensor, steps: int, strength: float = 1.0) -> Tensor:
+    """Descending noise levels for `ddim_sample`, the reverse of `inversion_sigmas`."""
+    return inversion_sigmas(schedule_sigmas, steps, strength).flip(0)
 
 
 @torch.no_grad()

@@ -34,10 +34,10 @@ class Settings:
     """How every case of a file is run.
 
     frames: length of the clips. tuning_steps .. temporal_rate: see `TuningSettings`. steps: of inversion and of
-    sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. guidance: of
-    sampling an edit; the reconstruction has none. image_strength: of the weaker of the two
-    image-to-image rows. control_strength: of the ControlNet, 0..2. seeds: every case is run once with each, for
-    tuning and noise.
+    sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. strength: how
+    much of the way to noise it goes, 0..1. guidance: of sampling an edit; the reconstruction has none.
+    image_strength: of the weaker of the two image-to-image rows. control_strength: of the ControlNet, 0..2. seeds:
+    every case is run once with each, for tuning and noise.
     """
 
     frames: int = 16
@@ -54,9 +54,10 @@ class Settings:
     attention: str = "first+previous"
     norm: str = "joint"
     steps: int = 25
-    inversion_prompt: str = "source"
-    guidance: float = 4.0
-    image_strength: float = 0.6
+    inversion_prompt: str = "empty"
+    strength: float = 0.5
+    guidance: float = 6.0
+    image_strength: float = 0.3
     control_strength: float = 1.0
     seeds: tuple[int, ...] = (0,)
 
@@ -68,8 +69,9 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.inversion_prompt not in ("source", "empty"):
             raise ValueError("inversion_prompt must be source or empty")
-        if not 0 < self.image_strength <= 1:
-            raise ValueError("image_strength must be above 0 and at most 1")
+        for name in ("strength", "image_strength"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1")
         if not 0 <= self.control_strength <= 2:
             raise ValueError("control_strength must be from 0 to 2")
 

@@ -149,23 +149,27 @@ class SourceRun:
         return Tuned(layers if trainable != "queries" else {}, tuner.queries, tuner.losses, file)
 
     def _start(self, row: Row, tuned: Tuned | None, costs: dict[str, Cost]) -> tuple[Tensor, Tensor]:
-        """Where sampling starts and the noise levels it goes down."""
-        sigmas = sampling_sigmas(self._sigmas, self.settings.steps)
+        """Where sampling starts and the noise levels it goes down.
+
+        Those that know nothing of the clip start from pure noise, whatever the strength.
+        """
         latents, _ = self._latents()
+        strength = {"random": 1.0, "shared": 1.0, "weak image": self.settings.image_strength}
+        sigmas = sampling_sigmas(
+            self._sigmas, self.settings.steps, strength.get(row.start, self.settings.strength)
+        )
         if row.start == "inverted":
             key = ("inverted", *self._identity(row))
             x, costs["invert"] = self._once(key, lambda: self._invert(row, tuned, latents))
             return x, sigmas
         shape = latents.shape if row.start != "shared" else (1, *latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(self.seed)).to(latents)
-        if row.start == "weak image":
-            sigmas = sigmas[-1 - max(1, round(self.settings.image_strength * self.settings.steps)) :]
         if row.start in ("image", "weak image"):
             return latents + sigmas[0] * noise, sigmas
         return (noise * (1 + sigmas[0] ** 2).sqrt()).expand_as(latents), sigmas
 
     def _invert(self, row: Row, tuned: Tuned | None, latents: Tensor) -> Tensor:
-        sigmas = inversion_sigmas(self._sigmas, self.settings.steps)
+        sigmas = inversion_sigmas(self._sigmas, self.settings.steps, self.settings.strength)
         prompt = self.source.prompt if self.settings.inversion_prompt == "source" else ""
         return self._run(ddim_invert, row, tuned, latents, sigmas, prompt, 1.0)
 

@@ -70,7 +70,7 @@ def _invert_and_draw(
     inputs = {"model": model, "positive": pair[0], "negative": pair[1], "latent": inversion["LATENT"]}
     sample = graph.add("TAVSample", inputs=inputs)
     frames = graph.add("VAEDecode", inputs={"samples": sample["LATENT"], "vae": given["vae"]})["IMAGE"]
-    return frames, [(inversion, "steps"), (sample, "steps"), (sample, "cfg")]
+    return frames, [(inversion, "steps"), (inversion, "strength"), (sample, "steps"), (sample, "cfg")]
 
 
 _TEXTS = {"video_shows": SOURCE, "shall_show": "a cat on the beach"}

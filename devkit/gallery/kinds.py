@@ -12,7 +12,7 @@ LORA = "tiny-world-lora.safetensors"
 CONTROLNET = "tiny-world-controlnet.safetensors"
 CLIP, MASK_CLIP, SECOND_CLIP = "sample.mp4", "sample-mask.mp4", "sample-2.mp4"
 LONG_CLIP, LONG_FRAMES = "sample-long.mp4", 48
-FRAMES, SIZE, STEPS = 16, 128, 25
+FRAMES, SIZE, STEPS, STRENGTH, CFG = 16, 128, 25, 0.5, 6.0
 
 
 class Kind(NamedTuple):
@@ -90,7 +90,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # core: sampling in parts
         "DisableNoise": Kind({}, _same("NOISE"), {}, 50),
         "BasicGuider": Kind({"model": "MODEL", "conditioning": "CONDITIONING"}, _same("GUIDER"), {}, 60),
-        "CFGGuider": Kind({"model": "MODEL"} | _PAIR, _same("GUIDER"), {"cfg": 3.0}, 120),
+        "CFGGuider": Kind({"model": "MODEL"} | _PAIR, _same("GUIDER"), {"cfg": CFG}, 120),
         "SamplerCustomAdvanced": Kind(
             {
                 "noise": "NOISE",
@@ -178,18 +178,21 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "negative": "CONDITIONING",
             },
             _same("LATENT"),
-            {"steps": STEPS, "cfg": 1.0, "keep_trajectory": False},
+            {"steps": STEPS, "cfg": 1.0, "keep_trajectory": False, "strength": STRENGTH},
             390,
         ),
         "TAVSample": Kind(
             {"model": "MODEL"} | _PAIR | {"latent": "LATENT", "mask": "MASK"},
             _same("LATENT"),
-            {"steps": STEPS, "cfg": 3.0, "seed": 0, "start": "inverted clip", "eta": 0.0},
+            {"steps": STEPS, "cfg": CFG, "seed": 0, "start": "inverted clip", "eta": 0.0},
             480,
         ),
         "TAVDDIMSampler": Kind({}, _same("SAMPLER"), {"direction": "sampling", "eta": 0.0}, 120),
         "TAVDDIMSigmas": Kind(
-            {"model": "MODEL"}, _same("SIGMAS"), {"steps": STEPS, "direction": "sampling"}, 120
+            {"model": "MODEL"},
+            _same("SIGMAS"),
+            {"steps": STEPS, "direction": "sampling", "strength": STRENGTH},
+            140,
         ),
         "TAVCompareVideos": Kind(
             {"source": "IMAGE", "edited.edited_1": "IMAGE"},

@@ -13,9 +13,9 @@ from .sampling import (
     sampling_sigmas,
 )
 
-# Marks a LATENT as inverted: the noise level it was carried to, and the sum of its values, because core's nodes
-# hand the mark on with results of their own.
-SIGMA = "tune_a_video_sigma"
+# Marks a LATENT as inverted: the noise level it was carried to, the share of the way to noise that this is, and the
+# sum of its values, because core's nodes hand the mark on with results of their own.
+MARK = "tune_a_video_inverted"
 # The inverted latents of every level from the clean end on, in the network's scale, where asked for.
 TRAJECTORY = "tune_a_video_trajectory"
 
@@ -30,9 +30,13 @@ def invert(
     latent: dict,
     steps: int,
     keep_trajectory: bool = False,
+    strength: float = 1.0,
 ) -> dict:
-    """DDIM inversion of clean latents; the result is in ComfyUI's scale x_0 + sigma noise."""
-    sigmas = inversion_sigmas(model, steps)
+    """DDIM inversion of clean latents; the result is in ComfyUI's scale x_0 + sigma noise.
+
+    ``strength`` in 0..1 is how much of the way to noise they go.
+    """
+    sigmas = inversion_sigmas(model, steps, strength)
     # A mask would keep ComfyUI from carrying the masked part along.
     latent = {key: value for key, value in latent.items() if key != "noise_mask"}
     trajectory: list[Tensor] = []
@@ -49,7 +53,7 @@ def invert(
         "inversion",
         on_step=(lambda x: trajectory.append(x.cpu().clone())) if keep_trajectory else None,
     )
-    result[SIGMA] = (float(sigmas[-1]), _sum(result["samples"]))
+    result[MARK] = (float(sigmas[-1]), strength, _sum(result["samples"]))
     if keep_trajectory:
         result[TRAJECTORY] = trajectory
     return result
@@ -69,16 +73,18 @@ def sample(
 ) -> dict:
     """DDIM sampling from one of `STARTS`, in ComfyUI's scale; outside of ``mask`` the source stays.
 
-    Raises ValueError if ``latent`` is not inverted, or lacks the trajectory that a mask needs.
+    Latents that were carried a part of the way to noise are sampled from there. Raises ValueError if ``latent`` is not
+    inverted, or lacks the trajectory that a mask needs.
     """
-    sigmas = sampling_sigmas(model, steps)
-    after_step = None if mask is None else _keep_outside(mask, latent, steps)
-    if start == "inverted clip":
+    inverted = start == "inverted clip"
+    sigmas = sampling_sigmas(model, steps, _mark(latent)[1] if inverted else 1.0)
+    after_step = None if mask is None else _keep_outside(mask, latent, len(sigmas) - 1)
+    if inverted:
         samples = at_level(model, latent, float(sigmas[0]))
     else:
         samples = noise(model, latent["samples"], seed, float(sigmas[0]), shared=start != "random noise")
     # ComfyUI would hold the masked part at its start, which here is noise.
-    ours = (SIGMA, TRAJECTORY, "noise_mask")
+    ours = (MARK, TRAJECTORY, "noise_mask")
     latent = {key: value for key, value in latent.items() if key not in ours} | {"samples": samples}
     sampler = ddim_sampler(eta, after_step)
     return run_sampler(model, sampler, sigmas, positive, negative, cfg, latent, "sampling", seed)
@@ -92,7 +98,8 @@ def _keep_outside(mask: Tensor, latent: dict, steps: int) -> KeepOutside:
         )
     if len(trajectory) != steps + 1:
         raise ValueError(
-            f"The input 'mask' needs as many steps as the inversion had ({len(trajectory) - 1}), not {steps}."
+            f"The input 'mask' needs the inversion's number of steps: it took {len(trajectory) - 1} on its way, "
+            f"and sampling would take {steps}."
         )
     frames, _, height, width = latent["samples"].shape
     try:
@@ -108,8 +115,8 @@ def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
     for latents that are not noise.
     """
     samples = latent["samples"]
-    level, checksum = latent.get(SIGMA, (None, None))
-    if level is None or checksum != _sum(samples):
+    level, _ = _mark(latent)
+    if level is None:
         # Noise is about as wide as its level, a clean clip about 1 wide.
         spread = float(model.model.process_latent_in(samples).std())
         if 0.3 < spread < min(2.0, sigma / 3):
@@ -120,6 +127,12 @@ def at_level(model: ModelPatcher, latent: dict, sigma: float) -> Tensor:
         return samples
     scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
     return samples if scale == 1.0 else _rescaled(model, samples, scale)
+
+
+def _mark(latent: dict) -> tuple[float | None, float]:
+    """The level and the strength that latents were inverted to; (None, 1.0) if that is not known of them."""
+    level, strength, checksum = latent.get(MARK, (None, 1.0, None))
+    return (level, strength) if checksum == _sum(latent["samples"]) else (None, 1.0)
 
 
 def noise(model: ModelPatcher, like: Tensor, seed: int, sigma: float, shared: bool) -> Tensor:

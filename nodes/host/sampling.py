@@ -51,14 +51,14 @@ def ddim_sampler(eta: float = 0.0, after_step: Callable | None = None) -> comfy.
     return comfy.samplers.KSAMPLER(_with_clean_level(_ddim_sample), extra_options=options)
 
 
-def inversion_sigmas(model: ModelPatcher, steps: int) -> Tensor:
-    """Ascending sigmas (steps + 1,) of ``model``'s schedule."""
-    return ddim.inversion_sigmas(model.get_model_object("model_sampling").sigmas.cpu(), steps)
+def inversion_sigmas(model: ModelPatcher, steps: int, strength: float = 1.0) -> Tensor:
+    """Ascending sigmas of ``model``'s schedule: `tav_core.ddim.inversion_sigmas`."""
+    return ddim.inversion_sigmas(model.get_model_object("model_sampling").sigmas.cpu(), steps, strength)
 
 
-def sampling_sigmas(model: ModelPatcher, steps: int) -> Tensor:
-    """Descending sigmas (steps + 1,) of ``model``'s schedule."""
-    return ddim.sampling_sigmas(model.get_model_object("model_sampling").sigmas.cpu(), steps)
+def sampling_sigmas(model: ModelPatcher, steps: int, strength: float = 1.0) -> Tensor:
+    """Descending sigmas of ``model``'s schedule: `tav_core.ddim.sampling_sigmas`."""
+    return inversion_sigmas(model, steps, strength).flip(0)
 
 
 def run_sampler(

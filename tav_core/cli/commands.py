@@ -65,6 +65,7 @@ def add_invert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=shared.at_least(1), default=50, help="inversion steps (default: 50)")
     shared.add_model(parser)
     shared.add_clip(parser)
+    shared.add_inversion(parser)
     shared.add_strengths(parser)
     shared.add_quiet(parser)
 
@@ -74,7 +75,8 @@ def run_invert(options: argparse.Namespace) -> None:
     clip = shared.clip_of(options)
     model = shared.model_of(options)
     weights = load_tuned(model, options.tuned)
-    noise = invert(model, clip, weights, options.steps, shared.strengths_of(options), options.quiet)
+    inversion = shared.inversion_of(options, options.steps)
+    noise = invert(model, clip, weights, inversion, shared.strengths_of(options), options.quiet)
     noise.save(options.out)
     say(f"wrote {options.out}")
 

@@ -44,6 +44,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     shared.add_model(parser)
     shared.add_clip(parser, required=False)
     shared.add_tuning(parser, steps="--tuning-steps")
+    shared.add_inversion(parser)
     shared.add_sampling(parser)
     shared.add_strengths(parser)
     shared.add_quiet(parser)
@@ -74,7 +75,8 @@ def edit_with(model: Model, options: argparse.Namespace) -> None:
     if weights is None:
         weights = tune_with(model, clip, options, options.out / "tuned.safetensors")
     strengths, sampling = shared.strengths_of(options), shared.sampling_of(options)
-    noise = invert(model, clip, weights, sampling.steps, strengths, options.quiet)
+    inversion = shared.inversion_of(options, sampling.steps)
+    noise = invert(model, clip, weights, inversion, strengths, options.quiet)
     suffix = ".mp4" if options.format == "mp4" else ""
     videos = [(options.prompt or weights.metadata.prompt or "source", clip.frames)]
     for number, prompt in enumerate(options.edit, 1):

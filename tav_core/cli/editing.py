@@ -21,15 +21,20 @@ _FORMAT = "tune-a-video-noise"
 
 @dataclass(frozen=True)
 class Noise:
-    """Inverted latents (F, 4, H, W) = x_0 + sigma noise, and the rate at which the clip plays."""
+    """Inverted latents (F, 4, H, W) = x_0 + sigma noise, and the rate at which the clip plays.
+
+    strength: the share of the way to noise that they went, as in `tav_core.ddim.inversion_sigmas`.
+    """
 
     latents: Tensor
     sigma: float
     fps: float
+    strength: float = 1.0
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file. Raises OSError if it cannot."""
-        header = {"format": _FORMAT, "sigma": repr(self.sigma), "fps": repr(self.fps)}
+        numbers = {"sigma": self.sigma, "fps": self.fps, "strength": self.strength}
+        header = {"format": _FORMAT, **{name: repr(value) for name, value in numbers.items()}}
         save_tensors(path, {"latents": self.latents.cpu()}, header)
 
     @classmethod
@@ -39,9 +44,8 @@ class Noise:
             with safe_open(str(path), framework="pt", device="cpu") as file:
                 header = file.metadata() or {}
                 if header.get("format") == _FORMAT:
-                    return cls(
-                        file.get_tensor("latents").clone(), float(header["sigma"]), float(header["fps"])
-                    )
+                    numbers = (float(header[name]) for name in ("sigma", "fps", "strength"))
+                    return cls(file.get_tensor("latents").clone(), *numbers)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CliError(f"{path} cannot be read; make it again with the command invert.") from error
         raise CliError(f"{path} holds no inverted noise; make it with the command invert.")
@@ -56,8 +60,23 @@ class Strengths:
 
 
 @dataclass(frozen=True)
+class Inversion:
+    """How to invert. ``prompt`` is empty in the paper; the clip's own sentence keeps its motion better in small models.
+
+    ``strength`` in 0..1 is how much of the way to noise the clip goes.
+    """
+
+    steps: int = 50
+    strength: float = 1.0
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
 class Sampling:
-    """How to sample. ``guidance`` above 1 sets the prompt against ``negative``; ``eta`` 0..1 mixes fresh noise in."""
+    """How to sample. ``guidance`` above 1 sets the prompt against ``negative``; ``eta`` 0..1 mixes fresh noise in.
+
+    ``steps`` is for the whole way from noise; noise that was inverted to a lower strength takes its share of them.
+    """
 
     steps: int = 50
     guidance: float = 12.5
@@ -67,17 +86,22 @@ class Sampling:
 
 
 def invert(
-    model: Model, clip: Clip, weights: TunedWeights | None, steps: int, strengths: Strengths, quiet: bool
+    model: Model,
+    clip: Clip,
+    weights: TunedWeights | None,
+    inversion: Inversion,
+    strengths: Strengths,
+    quiet: bool,
 ) -> Noise:
-    """DDIM inversion under the empty prompt, without guidance (Tune-A-Video, section 3.3)."""
+    """DDIM inversion without guidance (Tune-A-Video, section 3.3)."""
     schedule = model.host.schedule
-    sigmas = inversion_sigmas(schedule.sigmas, steps)
+    sigmas = inversion_sigmas(schedule.sigmas, inversion.steps, inversion.strength)
     latents = model.encode(clip.frames)
     with (
         applied(model.host, weights, strengths.query, strengths.temporal) as (mode, layers),
-        bar(steps, "invert", quiet) as progress,
+        bar(len(sigmas) - 1, "invert", quiet) as progress,
     ):
-        denoiser = model.host.denoiser(model.embed(""), mode=mode, layers=layers)
+        denoiser = model.host.denoiser(model.embed(inversion.prompt), mode=mode, layers=layers)
         result = ddim_invert(
             denoiser,
             latents,
@@ -85,7 +109,7 @@ def invert(
             callback=lambda state: progress.update(),
             clean_sigma=float(schedule.sigmas[0]),
         )
-    return Noise(result, float(sigmas[-1]), clip.fps)
+    return Noise(result, float(sigmas[-1]), clip.fps, inversion.strength)
 
 
 def sample(
@@ -99,13 +123,13 @@ def sample(
 ) -> Tensor:
     """DDIM from inverted noise under ``prompt``; frames (F, H, W, 3) in 0..1 on the CPU."""
     schedule, device = model.host.schedule, model.host.device
-    sigmas = sampling_sigmas(schedule.sigmas, sampling.steps)
+    sigmas = sampling_sigmas(schedule.sigmas, sampling.steps, noise.strength)
     # Another step count starts at another level; what the network sees stays the same.
     scale = math.sqrt((1 + float(sigmas[0]) ** 2) / (1 + noise.sigma**2))
     generator = torch.Generator().manual_seed(sampling.seed)
     with (
         applied(model.host, weights, strengths.query, strengths.temporal) as (mode, layers),
-        bar(sampling.steps, "sample", quiet) as progress,
+        bar(len(sigmas) - 1, "sample", quiet) as progress,
     ):
         denoiser = model.host.denoiser(
             model.embed(prompt), model.embed(sampling.negative), sampling.guidance, mode, layers

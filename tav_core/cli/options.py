@@ -12,9 +12,10 @@ from ..inflation import InflationMode
 from ..joint_norm import NORM_MODES
 from ..learning_rate import LEARNING_RATE_SCHEDULES
 from ..sparse_causal import ATTENTION_MODES
+from ..timesteps import TIMESTEP_DRAWS
 from ..tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
 from .clip import Clip, read_clip
-from .editing import Sampling, Strengths
+from .editing import Inversion, Sampling, Strengths
 from .model import DTYPES, Model, load_model
 from .say import UsageError
 
@@ -109,6 +110,18 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
     group.add_argument("--min-snr-gamma", type=_not_negative, default=0.0, help="0: off; 5 is usual")
     group.add_argument("--accumulation", type=at_least(1), default=1, help="noise draws per step")
     group.add_argument(
+        "--frames-per-step",
+        type=at_least(0),
+        default=0,
+        help="for long clips: learn from so many consecutive frames at a time; 0: from all",
+    )
+    group.add_argument(
+        "--timesteps", choices=TIMESTEP_DRAWS, default=defaults.timesteps, help="how noise levels are drawn"
+    )
+    group.add_argument(
+        "--temporal-rate", type=_positive, default=1.0, help="factor on the rate of the temporal layers"
+    )
+    group.add_argument(
         "--gradient-checkpointing",
         choices=CHECKPOINTING_MODES,
         default="all",
@@ -134,6 +147,20 @@ def add_strengths(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("strengths, -2 to 2")
     group.add_argument("--query-strength", type=_strength, default=1.0)
     group.add_argument("--temporal-strength", type=_strength, default=1.0)
+
+
+def add_inversion(parser: argparse.ArgumentParser) -> None:
+    """How to invert, besides the number of steps."""
+    group = parser.add_argument_group("inversion")
+    group.add_argument(
+        "--strength",
+        type=_fraction,
+        default=1.0,
+        help="how far to go towards noise: 1 all the way (default), 0.5 to 0.8 holds the clip's motion more tightly",
+    )
+    group.add_argument(
+        "--inversion-prompt", default="", help="the sentence to invert under; empty as in the paper (default)"
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +209,9 @@ def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMod
         trainable=options.trainable,
         query_rank=options.query_rank,
         gradient_checkpointing=options.gradient_checkpointing,
+        frames_per_step=options.frames_per_step,
+        timesteps=options.timesteps,
+        temporal_rate=options.temporal_rate,
         seed=options.tuning_seed,
     )
     return settings, InflationMode(options.attention, options.norm)
@@ -190,6 +220,11 @@ def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMod
 def strengths_of(options: argparse.Namespace) -> Strengths:
     """The strengths that the options ask for."""
     return Strengths(options.query_strength, options.temporal_strength)
+
+
+def inversion_of(options: argparse.Namespace, steps: int) -> Inversion:
+    """The inversion that the options ask for."""
+    return Inversion(steps, options.strength, options.inversion_prompt)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:

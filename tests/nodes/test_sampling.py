@@ -139,6 +139,28 @@ def test_inversion_carries_the_clip_to_the_noise_level_of_its_last_timestep(benc
         assert torch.equal(down, sigmas.flip(0))
 
 
+def test_sampling_starts_where_a_weaker_inversion_stopped(bench: Workbench, ideal, normal_clip: dict) -> None:
+    levels = [
+        bench.run("TAVDDIMSigmas", model=ideal, steps=20, direction=direction, strength=0.5)
+        for direction in ("inversion", "sampling")
+    ]
+    assert len(levels[0]) == 11 and torch.equal(levels[0], levels[1].flip(0))
+    whole = bench.run("TAVDDIMSigmas", model=ideal, steps=20, direction="inversion")
+    assert torch.equal(levels[0], whole[:11])
+    noise = bench.invert(ideal, steps=20, latent=normal_clip, strength=0.5)
+    spread = float(ideal.model.process_latent_in(noise["samples"]).std())
+    assert spread == pytest.approx(float((1 + whole[10] ** 2).sqrt()), rel=0.1)
+    for steps in (20, 40):
+        again = bench.sample(ideal, noise, steps=steps, cfg=1.0)
+        assert distance(again, normal_clip["samples"]) < 0.05
+
+
+def test_fresh_noise_goes_the_whole_way_whatever_the_inversion_did(bench: Workbench, model) -> None:
+    weak, full = (bench.invert(model, steps=4, strength=strength) for strength in (0.5, 1.0))
+    drawn = [bench.sample(model, noise, steps=4, start="random noise") for noise in (weak, full)]
+    assert torch.equal(*drawn)
+
+
 @pytest.mark.parametrize("node", ["TAVDDIMInversion", "TAVSample"])
 def test_every_step_reports_latents_for_previews(
     bench: Workbench, model, inverted: dict, monkeypatch, node

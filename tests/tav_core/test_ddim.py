@@ -83,6 +83,19 @@ def test_levels_start_at_timestep_0():
     assert sampling_sigmas(sigmas, 4).tolist() == sigmas[[751, 501, 251, 1, 0]].tolist()
 
 
+@pytest.mark.parametrize(("strength", "taken"), [(1.0, 10), (0.5, 5), (0.31, 3), (0.04, 1), (0.0, 1)])
+def test_a_strength_is_the_share_of_the_steps_from_the_clean_end(strength, taken):
+    sigmas = schedule_of().sigmas
+    assert torch.equal(inversion_sigmas(sigmas, 10, strength), inversion_sigmas(sigmas, 10)[: taken + 1])
+    assert torch.equal(sampling_sigmas(sigmas, 10, strength), sampling_sigmas(sigmas, 10)[-taken - 1 :])
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.01, float("nan")])
+def test_impossible_strengths_are_refused(strength):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        inversion_sigmas(schedule_of().sigmas, 10, strength)
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 10, 30])
