@@ -34,7 +34,7 @@ from devkit.world.vocabulary import BACKGROUNDS, NEW_OBJECT, OBJECTS, STYLES, pa
 JUDGE = ASSETS / "tiny" / "judge.safetensors"
 SMALL = {
     "name": "small",
-    "settings": {"frames": 4, "tuning_steps": 2, "steps": 2, "guidance": 3.0},
+    "settings": {"frames": 4, "tuning_steps": 2, "steps": 2, "guidance": 3.0, "strength": 1.0},
     "sources": [
         {
             "id": "rabbit",
