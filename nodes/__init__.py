@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .compare import TAVCompareVideos
 from .ddim_inversion import TAVDDIMInversion
 from .ddim_parts import TAVDDIMSampler, TAVDDIMSigmas
+from .edit_list import TAVEditList
 from .evaluate import TAVEvaluate, TAVReconstruction
 from .host.files import register_folder
 from .host.routes import register_routes
@@ -36,6 +37,7 @@ class TuneAVideoExtension(ComfyExtension):
             TAVSaveOfficial,
             TAVSaveQueryLora,
             TAVPromptSchedule,
+            TAVEditList,
             TAVDDIMInversion,
             TAVSample,
             TAVDDIMSampler,

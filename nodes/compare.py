@@ -26,6 +26,8 @@ class TAVCompareVideos(io.ComfyNode):
             description="Puts the source and its edits next to each other under captions.",
             search_aliases=["tune a video", "side by side", "contact sheet", "grid", "video comparison"],
             is_output_node=True,
+            # A list of videos is one comparison, not one each.
+            is_input_list=True,
             inputs=[
                 io.Image.Input(
                     "source",
@@ -44,7 +46,10 @@ class TAVCompareVideos(io.ComfyNode):
                         names=[f"edited_{number}" for number in range(1, MOST_EDITS + 1)],
                         min=1,
                     ),
-                    tooltip="One connection per edited video; a new one appears when the last is used.",
+                    tooltip=(
+                        "One connection per edited video, or one for all of List of Edits; a new one appears when "
+                        "the last is used."
+                    ),
                 ),
                 io.String.Input(
                     "captions",
@@ -79,17 +84,20 @@ class TAVCompareVideos(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, edited: io.Autogrow.Type, captions, layout, columns) -> io.NodeOutput:
-        """Lays the videos out; raises ValueError for more captions than videos."""
+        """Lays the videos out; raises ValueError for more captions than videos.
+
+        Every input is a list; those of ``edited`` hold as many videos as the graph ran for.
+        """
         edits = sorted(
-            ((name, frames) for name, frames in edited.items() if frames is not None),
+            ((name, given) for name, given in edited.items() if given is not None),
             key=lambda entry: int(entry[0].rsplit("_", 1)[-1]),
         )
-        clips = [source, *(frames for _, frames in edits)]
-        videos = list(zip(_captions(captions, len(clips)), clips, strict=True))
-        if layout == CONTACT_SHEET:
-            comparison = contact_sheet(videos, columns)[None]
+        clips = [source[0], *(frames for _, given in edits for frames in given if frames is not None)]
+        videos = list(zip(_captions(captions[0], len(clips)), clips, strict=True))
+        if layout[0] == CONTACT_SHEET:
+            comparison = contact_sheet(videos, columns[0])[None]
         else:
-            comparison = compare_frames(videos, columns=1 if layout == STACKED else None)
+            comparison = compare_frames(videos, columns=1 if layout[0] == STACKED else None)
         return io.NodeOutput(comparison, ui=player(videos, PLAYER_FPS))
 
 

@@ -170,6 +170,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             {"schedule": "", "frame_count": FRAMES, "blend": True},
             340,
         ),
+        "TAVEditList": Kind(
+            {"clip": "CLIP"},
+            {"CONDITIONING": "CONDITIONING", "captions": "STRING"},
+            {"edits": "", "source": "Source"},
+            260,
+        ),
         "TAVDDIMInversion": Kind(
             {
                 "model": "MODEL",

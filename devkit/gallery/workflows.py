@@ -74,36 +74,32 @@ def _edit(graph: Graph, note: str, edit: str) -> None:
 
 def batch_of_edits(graph: Graph) -> None:
     """Several sentences from one tuning and one inversion, on one labelled sheet."""
-    edits = {
-        f"Edit {number}": text
-        for number, text in enumerate(
-            (
-                "a cat on the grass",
-                "a rabbit on the snow",
-                "a rabbit on the grass, sketch style",
-                "a penguin at sunset",
-            ),
-            1,
-        )
-    }
+    edits = (
+        "a cat on the grass",
+        "a rabbit on the snow",
+        "a rabbit on the grass, sketch style",
+        "a penguin at sunset",
+    )
     note = (
-        "# Many edits of one clip\n\nTuning and inversion run once; every edit is one more *Sample Edited Video* "
-        "from the same noise. For another edit copy a text, its sampler and its decoder, connect the frames to "
-        "the next input of *Compare Videos*, and add a line to its captions.\n\nComfyUI keeps what did not "
-        f"change: a new sentence draws only its own video again.\n\n{FULL}"
+        "# Many edits of one clip\n\nWrite one sentence per line into *List of Edits*. Tuning and inversion run "
+        "once; *Sample Edited Video* and what follows run once per line, and *Compare Videos* puts all of them on "
+        f"one sheet.\n\nEach edit is saved as a video of its own, too.\n\n{FULL}"
     )
     loaded = parts.model_and_video(graph, note)
-    prepared = parts.words_and_frames(graph, loaded, edits)
+    prepared = parts.words_and_frames(graph, loaded, {})
+    inputs = {"clip": loaded.clip, "edits": "\n".join(edits), "source": parts.SOURCE}
+    listed = graph.add("TAVEditList", inputs=inputs)
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
     parts.sampling_column(graph)
-    shown = {}
-    for (title, text), edit in zip(edits.items(), prepared.edits, strict=True):
-        pair = (edit, prepared.empty)
-        shown[text] = parts.draw(graph, loaded, tuned, pair, noise, title=f"Sample: {title.lower()}")
-    graph.column("5  Results", GREY)
-    sheet = parts.compare(graph, loaded, shown)
-    graph.add("SaveImage", inputs={"images": sheet, "filename_prefix": f"tune_a_video/{graph.name}"})
+    frames = parts.draw(graph, loaded, tuned, (listed["CONDITIONING"], prepared.empty), noise)
+    video = parts.video_of(graph, loaded, frames)
+    compared = {
+        "source": loaded.video["frames"],
+        "edited.edited_1": frames,
+        "captions": listed["captions"],
+    }
+    parts.results(graph, video, graph.add("TAVCompareVideos", inputs=compared)["comparison"])
 
 
 def controlnet(graph: Graph) -> None:

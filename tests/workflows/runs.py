@@ -50,14 +50,18 @@ class Run:
     def latents(self, node: str | None = None) -> Tensor:
         """What a sampler put out, bit for bit; the last sampler without `node`."""
         node = node or next(n for kind in _SAMPLERS for n in find(self.prompt, kind)[::-1])
-        return load_file(self._saved(f"latent-{node}", "latent"))["latent_tensor"]
+        return self.all_latents(node)[-1]
+
+    def all_latents(self, node: str) -> list[Tensor]:
+        """What a sampler put out that ran once for each item of a list."""
+        return [load_file(file)["latent_tensor"] for file in self._saved(f"latent-{node}", "latent")]
 
     def frames(self, node: str | None = None) -> Tensor:
         """What a VAE Decode or a loader put out; the last VAE Decode without `node`."""
         return self.pictures(f"frames-{node or self.node('VAEDecode')}")
 
     def filmed(self, node: str) -> Tensor:
-        """The frames that a Save Video was given."""
+        """The frames that a Save Video was given, one video after the other where it ran for a list."""
         create = self.prompt[node]["inputs"]["video"][0]
         return self.frames(self.prompt[create]["inputs"]["images"][0])
 
@@ -75,9 +79,9 @@ class Run:
         """What a node of that type showed."""
         return "\n".join(self.result.outputs[self.node(kind)]["text"])
 
-    def _saved(self, node: str, suffix: str) -> Path:
+    def _saved(self, node: str, suffix: str) -> list[Path]:
         prefix = self.prompt[node]["inputs"]["filename_prefix"]
-        return sorted(self.output.glob(f"{prefix}_*.{suffix}"))[-1]
+        return sorted(self.output.glob(f"{prefix}_*.{suffix}"))
 
 
 class Runs:

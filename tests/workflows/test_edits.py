@@ -120,13 +120,16 @@ def test_a_personalised_checkpoint_draws_otherwise_than_the_base(runs: Runs) -> 
 def test_many_edits_share_one_tuning_and_one_inversion(runs: Runs) -> None:
     run = runs.of("batch-of-edits")
     kinds = [run.prompt[node]["class_type"] for node in run.result.executed]
-    samplers = find(run.prompt, "TAVSample")
     assert kinds.count("TAVTune") == kinds.count("TAVDDIMInversion") == 1
-    assert kinds.count("TAVSample") == len(samplers) >= 4
-    drawn = [run.latents(sampler) for sampler in samplers]
+    lines = run.prompt[find_one(run.prompt, "TAVEditList")]["inputs"]["edits"].splitlines()
+    drawn = run.all_latents(find_one(run.prompt, "TAVSample"))
+    assert len(drawn) == len(lines) >= 4
     assert all(distance(one, drawn[0]) > 0.05 for one in drawn[1:])
-    compare = run.prompt[find_one(run.prompt, "TAVCompareVideos")]["inputs"]
-    assert len(compare["captions"].splitlines()) == 1 + len(samplers)
+    for text, latents in zip(lines, drawn, strict=True):
+        alone = runs.changed("quickstart", lambda prompt, text=text: say(prompt, text))
+        assert torch.equal(alone.latents(), latents)
+    videos = run.result.files(find_one(run.prompt, "SaveVideo"))
+    assert len(videos) == len(lines)
 
 
 def test_one_key_is_the_same_as_a_plain_prompt_and_several_are_not(runs: Runs) -> None:

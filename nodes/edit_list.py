@@ -1,0 +1,64 @@
+"""List of Edits."""
+
+from comfy_api.latest import io
+
+NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
+
+
+class TAVEditList(io.ComfyNode):
+    """Several edited sentences at once: the nodes behind run once for each."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVEditList",
+            display_name="List of Edits",
+            category="Tune-A-Video",
+            description="One sentence per line; each becomes a video of its own, from one tuning and one inversion.",
+            search_aliases=["batch edit", "prompt list", "many edits", "prompt batch", "for each prompt"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The checkpoint's text encoder."),
+                io.String.Input(
+                    "edits",
+                    default="a cat on the grass\na rabbit on the snow",
+                    multiline=True,
+                    tooltip="One edited sentence per line. Empty lines are passed over.",
+                ),
+                io.String.Input(
+                    "source",
+                    default="Source",
+                    tooltip="The source's caption, the first line of the captions.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    is_output_list=True,
+                    tooltip="One CONDITIONING per sentence, for the positive input of Sample Edited Video.",
+                ),
+                io.String.Output(
+                    display_name="captions",
+                    tooltip="The source's caption and the sentences, for Compare Videos.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, edits=None) -> bool | str:
+        # A connected text is only known when the graph runs.
+        return True if edits is None or _sentences(edits) else NO_EDIT
+
+    @classmethod
+    def execute(cls, clip, edits, source) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError(
+                "The input 'clip' is empty: the checkpoint has no text encoder; use one that has."
+            )
+        sentences = _sentences(edits)
+        if not sentences:
+            raise ValueError(NO_EDIT)
+        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(sentence)) for sentence in sentences]
+        return io.NodeOutput(encoded, "\n".join((" ".join(source.split()), *sentences)))
+
+
+def _sentences(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
