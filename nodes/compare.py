@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..tav_core.grid import compare_frames, contact_sheet
+from .host.checks import check_numbers
 from .host.player import player
 
 SIDE_BY_SIDE = "side by side"
@@ -88,6 +89,7 @@ class TAVCompareVideos(io.ComfyNode):
 
         Every input is a list; those of ``edited`` hold as many videos as the graph ran for.
         """
+        check_numbers(cls, columns=columns[0])
         edits = sorted(
             ((name, given) for name, given in edited.items() if given is not None),
             key=lambda entry: int(entry[0].rsplit("_", 1)[-1]),

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .host.checks import check_clip, check_conditioning_frames
+from .host.checks import check_clip, check_conditioning_frames, check_numbers
 from .host.inverted import invert
 from .host.model import check_model
 
@@ -73,6 +73,7 @@ class TAVDDIMInversion(io.ComfyNode):
     def execute(
         cls, model, conditioning, latent, steps, cfg, negative=None, keep_trajectory=False, strength=1.0
     ) -> io.NodeOutput:
+        check_numbers(cls, steps=steps, cfg=cfg, strength=strength)
         check_model(model)
         frames = len(check_clip(latent, "latent"))
         for name, given in (("conditioning", conditioning), ("negative", negative or [])):

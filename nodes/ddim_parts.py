@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from .host.checks import check_numbers
 from .host.model import check_model
 from .host.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 
@@ -47,6 +48,7 @@ class TAVDDIMSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, direction, eta) -> io.NodeOutput:
+        check_numbers(cls, eta=eta)
         if direction == "inversion" and eta:  # values that came over connections
             raise ValueError(STOCHASTIC_INVERSION)
         return io.NodeOutput(inversion_sampler() if direction == "inversion" else ddim_sampler(eta))
@@ -87,6 +89,7 @@ class TAVDDIMSigmas(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, steps, direction, strength=1.0) -> io.NodeOutput:
+        check_numbers(cls, steps=steps, strength=strength)
         check_model(model)
         sigmas = inversion_sigmas if direction == "inversion" else sampling_sigmas
         return io.NodeOutput(sigmas(model, steps, strength))

@@ -252,7 +252,7 @@ def _clip_folder(name: str) -> Path:
         config = Path(root) / name / "config.json"
         if name in _clip_folders() and _is_clip(config):
             return config.parent
-    raise ValueError(f"There is no CLIP model {name!r} in models/clip_vision.")
+    raise ValueError(f"There is no CLIP model {name!r:.90} in models/clip_vision.")
 
 
 def _is_clip(config: Path) -> bool:

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..tav_core.inflation import InflationMode
 from ..tav_core.joint_norm import NORM_MODES
 from ..tav_core.sparse_causal import ATTENTION_MODES
+from .host.checks import check_numbers
 from .host.inflate import Inflation, inflate, inflation_of
 
 
@@ -66,6 +67,7 @@ class TAVInflateModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, attention, norm, chunk_frames=0) -> io.NodeOutput:
+        check_numbers(cls, chunk_frames=chunk_frames)
         # Tuned weights that the model already carries stay; they only learn to live with another mode.
         before = inflation_of(model) or Inflation()
         return io.NodeOutput(

@@ -9,6 +9,7 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..tav_core.frames import FITS
 from ..tav_core.video import Selection, VideoError, check_readable, read_frames, select
+from .host.checks import check_numbers
 from .host.clips import clip_path
 from .host.player import player
 from .host.work import connects, progress
@@ -171,6 +172,15 @@ class TAVLoadVideo(io.ComfyNode):
         resample_fps=0.0,
     ) -> io.NodeOutput:
         """Reads the frames; raises ValueError with one sentence that names the input."""
+        check_numbers(
+            cls,
+            start_frame=start_frame,
+            frame_step=frame_step,
+            frame_count=frame_count,
+            width=width,
+            height=height,
+            resample_fps=resample_fps,
+        )
         choice = {
             "start": start_frame,
             "step": frame_step,

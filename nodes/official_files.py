@@ -59,7 +59,7 @@ class TAVLoadOfficial(io.ComfyNode):
     def validate_inputs(cls, folder) -> bool | str:
         if folder is not None and folder not in official_folders():  # None comes over a connection
             return (
-                f"There is no official Tune-A-Video folder named {folder!r} in models/{files.FOLDER}; "
+                f"There is no official Tune-A-Video folder named {folder!r:.90} in models/{files.FOLDER}; "
                 "copy one there, with its unet folder inside."
             )
         return True

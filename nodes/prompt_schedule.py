@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..tav_core.prompt_schedule import ScheduleError, blend_embeddings, key_weights, parse_schedule
+from .host.checks import check_numbers
 
 
 class TAVPromptSchedule(io.ComfyNode):
@@ -57,6 +58,7 @@ class TAVPromptSchedule(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, schedule, frame_count, blend) -> io.NodeOutput:
+        check_numbers(cls, frame_count=frame_count)
         if clip is None:
             raise ValueError(
                 "The input 'clip' is empty: the checkpoint has no text encoder; use one that has."

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .host.checks import check_clip, check_conditioning_frames
+from .host.checks import check_clip, check_conditioning_frames, check_numbers
 from .host.inverted import STARTS, sample
 from .host.model import check_model
 
@@ -84,6 +84,7 @@ class TAVSample(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent, steps, cfg, seed, start, eta, mask=None
     ) -> io.NodeOutput:
+        check_numbers(cls, steps=steps, cfg=cfg, seed=seed, eta=eta)
         check_model(model)
         frames = len(check_clip(latent, "latent"))
         for name, conditioning in (("positive", positive), ("negative", negative)):

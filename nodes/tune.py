@@ -11,13 +11,13 @@ from ..tav_core.weights import TunedMetadata
 from .host import files
 from .host.apply import apply_weights
 from .host.base import base_fingerprint
-from .host.checks import check_clip, check_conditioning_frames, prompt_embedding
+from .host.checks import check_clip, check_conditioning_frames, check_numbers, prompt_embedding
 from .host.graph import upstream_value
 from .host.inflate import Inflation, inflation_of
 from .host.live import BOARD
 from .host.model import check_model
 from .host.tune import tune
-from .host.tuning_memory import PRESETS
+from .host.tuning_memory import AUTOMATIC, PRESETS
 from .host.types import LossMapType, TunedWeightsType
 
 
@@ -80,9 +80,12 @@ class TAVTune(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "gradient_checkpointing",
-                    options=list(CHECKPOINTING_MODES),
-                    default=defaults.gradient_checkpointing,
-                    tooltip="all needs the least memory, none is the fastest; the result is the same.",
+                    options=[AUTOMATIC, *CHECKPOINTING_MODES],
+                    default=AUTOMATIC,
+                    tooltip=(
+                        "all needs the least memory, none is the fastest; automatic takes the fastest that fits the "
+                        "free memory. The result is the same."
+                    ),
                 ),
                 io.String.Input(
                     "filename_prefix",
@@ -232,6 +235,8 @@ class TAVTune(io.ComfyNode):
     def execute(
         cls, model, latent, positive, filename_prefix, save_every, resume=True, memory="as set", **settings
     ) -> io.NodeOutput:
+        numbers = {name: value for name, value in settings.items() if not isinstance(value, str)}
+        check_numbers(cls, save_every=save_every, **numbers)
         check_model(model)
         latents = check_clip(latent, "latent", least=2)
         context = prompt_embedding(positive, "positive")
@@ -242,7 +247,8 @@ class TAVTune(io.ComfyNode):
                 "The input 'model' already carries tuned weights; connect the model as it was before them."
             )
         mode = inflation.mode
-        settings = TuningSettings(**settings)
+        automatic = settings["gradient_checkpointing"] == AUTOMATIC
+        settings = TuningSettings(**settings | ({"gradient_checkpointing": "none"} if automatic else {}))
         metadata = TunedMetadata(
             base_fingerprint=base_fingerprint(model),
             prompt=str(cls._upstream("positive", "text") or ""),
@@ -257,7 +263,17 @@ class TAVTune(io.ComfyNode):
             seed=settings.seed,
         )
         weights = tune(
-            model, latents, context, settings, mode, metadata, filename_prefix, save_every, resume, memory
+            model,
+            latents,
+            context,
+            settings,
+            mode,
+            metadata,
+            filename_prefix,
+            save_every,
+            resume,
+            memory,
+            automatic,
         )
         losses = json.loads(weights.metadata.losses)
         return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})

@@ -9,6 +9,7 @@ from ..tav_core.weights import TunedWeights
 from .host import files
 from .host.apply import apply_weights
 from .host.base import base_fingerprint
+from .host.checks import check_numbers
 from .host.types import TunedWeightsType
 
 _STRENGTH = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
@@ -46,6 +47,7 @@ class TAVApplyWeights(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, weights: TunedWeights, query_strength, temporal_strength) -> io.NodeOutput:
+        check_numbers(cls, query_strength=query_strength, temporal_strength=temporal_strength)
         tuned_on = weights.metadata.base_fingerprint
         if tuned_on and tuned_on != base_fingerprint(model):
             logging.warning(
@@ -120,7 +122,10 @@ class TAVLoadWeights(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
         if file is not None and file not in files.names():  # None comes over a connection
-            return f"There is no tuned-weights file named {file!r} in models/{files.FOLDER}; tune or copy one there."
+            return (
+                f"There is no tuned-weights file named {file!r:.90} in models/{files.FOLDER}; "
+                "tune or copy one there."
+            )
         return True
 
     @classmethod

@@ -168,15 +168,32 @@ def fit(
     return candidate
 
 
-def smaller(settings: TuningSettings, frames: int) -> Iterator[TuningSettings]:
-    """Settings that need less and less memory than ``settings``, each on top of the one before."""
+def fit_checkpointing(
+    settings: TuningSettings, limit: int, needed: Callable[[TuningSettings], int]
+) -> TuningSettings:
+    """``settings`` with as much more gradient checkpointing as ``limit`` bytes take, which changes no result."""
+    candidate = settings
+    for candidate in checkpointed(settings):
+        if needed(candidate) <= limit:
+            break
+    return candidate
+
+
+def checkpointed(settings: TuningSettings) -> Iterator[TuningSettings]:
+    """``settings`` and, one after the other, what checkpoints more."""
     modes: dict[Checkpointing, tuple[Checkpointing, ...]] = {
         "none": ("none", "attention", "all"),
         "attention": ("attention", "all"),
         "all": ("all",),
     }
     for checkpointing in modes[settings.gradient_checkpointing]:
-        settings = dataclasses.replace(settings, gradient_checkpointing=checkpointing)
+        yield dataclasses.replace(settings, gradient_checkpointing=checkpointing)
+
+
+def smaller(settings: TuningSettings, frames: int) -> Iterator[TuningSettings]:
+    """Settings that need less and less memory than ``settings``, each on top of the one before."""
+    for changed in checkpointed(settings):
+        settings = changed
         yield settings
     if settings.trainable != "temporal" and not 0 < settings.query_rank <= RANK_TO_SAVE:
         settings = dataclasses.replace(settings, query_rank=RANK_TO_SAVE)

@@ -40,7 +40,7 @@ def parse_schedule(text: str) -> list[PromptKey]:
         match = re.match(_KEY, line)
         if match is None:
             raise ScheduleError(
-                f"line {number} needs a frame number and a colon, as in '12: a cat': {line.strip()[:60]!r}"
+                f"line {number} needs a frame number and a colon, as in '12: a cat': {line.strip()[:60]!r:.90}"
             )
         frame = int(match["frame"])
         if frame in keys:

@@ -65,9 +65,9 @@ class TunableQueries:
 def query_projections(blocks: Mapping[str, TransformerBlock]) -> dict[str, nn.Linear]:
     """The self- and cross-attention query layers of ``blocks``, by ``<block>.attn1.to_q`` and so on."""
     return {
-        f"{name}.{attention}.to_q": getattr(block, attention).to_q
+        f"{name}.{attention}.to_q": layer.to_q
         for name, block in blocks.items()
-        for attention in ("attn1", "attn2")
+        for attention, layer in (("attn1", block.attn1), ("attn2", block.attn2))
     }
 
 

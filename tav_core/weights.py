@@ -179,7 +179,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 def _check_entry(name: str, entry: Any) -> None:
     """Refuses, before it is read, a tensor that no tuned file holds and that torch might choke on."""
     if len(name) > _LONGEST_NAME or not name.isprintable():
-        raise WeightsError(f"it holds a tensor with the name {name[:40]!r}, which no layer has")
+        raise WeightsError(f"it holds a tensor with the name {name[:40]!r:.60}, which no layer has")
     dtype, shape = entry.get_dtype(), entry.get_shape()
     if dtype not in _READ_DTYPES:
         raise WeightsError(f"{name} holds values of the type {dtype[:20]}; tuned weights are F32 or F16")
@@ -222,9 +222,9 @@ def expected_shapes(
     """
     shapes: dict[str, torch.Size] = {}
     for name, block in blocks.items():
-        for attention in ("attn1", "attn2"):
+        for attention, module in (("attn1", block.attn1), ("attn2", block.attn2)):
             layer = f"{name}.{attention}.to_q"
-            rows, columns = getattr(block, attention).to_q.weight.shape
+            rows, columns = module.to_q.weight.shape
             if f"{layer}.diff" in tensors:
                 shapes[f"{layer}.diff"] = torch.Size([rows, columns])
             places, values = f"{layer}.{REST_PLACES}", f"{layer}.{REST_VALUES}"

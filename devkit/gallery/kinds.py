@@ -33,7 +33,7 @@ _TUNING = {
     "learning_rate": 0.0003,
     "seed": 0,
     "trainable": "queries + temporal",
-    "gradient_checkpointing": "none",
+    "gradient_checkpointing": "automatic",
     "filename_prefix": "tuned",
     "save_every": 100,
     "query_rank": 0,

@@ -34,7 +34,7 @@ def clip_path(name: str) -> str:
         # A null byte, or another drive on Windows.
         inside = False
     if not inside:
-        raise VideoError(f"{name!r} is outside ComfyUI's folders: copy the video into the input folder.")
+        raise VideoError(f"{name!r:.90} is outside ComfyUI's folders: copy the video into the input folder.")
     return path
 
 

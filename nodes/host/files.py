@@ -1,5 +1,6 @@
 """Where tuned weights live: ``models/tune_a_video``, safetensors only, never outside of it."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,10 @@ import torch
 from ...tav_core.weights import TunedWeights, WeightsError
 
 FOLDER = "tune_a_video"
+# Bytes; file systems take 255, and a number and an ending are added.
+_LONGEST_PREFIX = 200
+# What some file system refuses; halves of characters that take two come from JSON.
+_UNFIT = re.compile(r'[\x00-\x1f\\:*?"<>|\ud800-\udfff]')
 # How tensors are stored in files that a user saves.
 PRECISIONS = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
 
@@ -54,12 +59,13 @@ def prefix_problem(prefix: str | None) -> str | None:
         stem.name
         and not stem.is_absolute()
         and ".." not in stem.parts
-        and not set(prefix) & set('\\:*?"<>|\0')
+        and not _UNFIT.search(prefix.strip())
+        and len(prefix.encode()) <= _LONGEST_PREFIX
     ):
         return None
     return (
         f"The input 'filename_prefix' must be a name inside models/{FOLDER}, such as skiing or clips/skiing, "
-        f"not {prefix[:80]!r}."
+        f"not {prefix!r:.90}."
     )
 
 

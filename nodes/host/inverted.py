@@ -51,7 +51,7 @@ def invert(
         cfg,
         latent,
         "inversion",
-        on_step=(lambda x: trajectory.append(x.cpu().clone())) if keep_trajectory else None,
+        on_step=(lambda reached: trajectory.append(reached.cpu().clone())) if keep_trajectory else None,
     )
     result[MARK] = (float(sigmas[-1]), strength, _sum(result["samples"]))
     if keep_trajectory:

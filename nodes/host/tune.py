@@ -36,13 +36,15 @@ def tune(
     save_every: int,
     resume: bool,
     memory: str = "as set",
+    automatic: bool = False,
 ) -> TunedWeights:
     """Tunes a private copy of ``model``'s UNet on one clip and returns what it learned.
 
     ``latents`` (frames, 4, height, width) are as ComfyUI's VAE gives them, ``context`` (1, tokens, width). Weights
     and the state to go on from are written every ``save_every`` steps (0: never), and when the run is stopped or
     fails; the weights at the end. With ``resume`` a finished run of the same inputs is read instead, and an
-    unfinished one goes on. ``memory`` is one of `tuning_memory.PRESETS`. ``model`` is only read. Raises OSError if
+    unfinished one goes on. ``memory`` is one of `tuning_memory.PRESETS`. ``automatic`` adds as much gradient
+    checkpointing as the free memory takes. ``model`` is only read. Raises OSError if
     the folder cannot be written, MemoryError with advice if there is not enough memory.
     """
     # Nodes run in inference mode, whose tensors cannot take part in a backward pass.
@@ -62,6 +64,7 @@ def tune(
                 resume,
                 reporter,
                 foreseen,
+                automatic,
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -87,6 +90,7 @@ def _tune(
     resume: bool,
     reporter: Reporter,
     foreseen: TuningMemory,
+    automatic: bool,
 ) -> TunedWeights:
     reporter.show(step=0, steps=settings.steps)
     latents = model.model.process_latent_in(latents.clone())
@@ -102,6 +106,8 @@ def _tune(
             reporter.show(step=settings.steps, file=finished.name, found=True)
             return weights
         metadata = replace(metadata, run=run, prediction_type=host.schedule.prediction_type)
+        if automatic:
+            settings = foreseen.checkpoint(settings, host.device)
         needed = foreseen.foretell(settings, host.device)
         with Tuner(host, latents, context, settings, mode) as tuner:
             recorder = Recorder(tuner, metadata, prefix, save_every)

@@ -9,16 +9,29 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...tav_core.inflation import InflationMode
-from ...tav_core.memory import MemoryEstimate, budget, estimate_memory, fit, gigabytes, smaller
+from ...tav_core.memory import (
+    USABLE,
+    MemoryEstimate,
+    budget,
+    estimate_memory,
+    fit,
+    fit_checkpointing,
+    gigabytes,
+    smaller,
+)
 from ...tav_core.tuning import TuningSettings
 from .tuning_unet import TuningHost, empty_unet
 
 # What the input 'memory' offers: GiB of the card, 0 for no change.
 PRESETS = {"as set": 0, "fits 6 GB": 6, "fits 8 GB": 8, "fits 12 GB": 12, "fits 24 GB": 24}
+# The choice of gradient_checkpointing that leaves it to the memory that is free.
+AUTOMATIC = "automatic"
 # The settings that the memory depends on, and under which an estimate is kept.
 _SHAPING = ("gradient_checkpointing", "query_rank", "trainable", "frames_per_step")
 _KEPT: dict[tuple, MemoryEstimate] = {}
 _MOST_KEPT = 64
+# What a PyTorch raises that cannot run a pass on shapes alone.
+_UNTELLABLE = (RuntimeError, NotImplementedError, TypeError)
 
 
 class ShapeHost(TuningHost):
@@ -86,6 +99,28 @@ class TuningMemory:
             )
         return chosen
 
+    def checkpoint(self, settings: TuningSettings, device: torch.device) -> TuningSettings:
+        """``settings`` with as much more gradient checkpointing as the free memory of ``device`` takes; logged.
+
+        The network is on the device already. Everything is checkpointed where the need cannot be told.
+        """
+        free = comfy.model_management.get_free_memory(device)
+
+        def beside_the_network(tried: TuningSettings) -> int:
+            needed = self.needed(tried)
+            return needed.total - needed.network
+
+        try:
+            chosen = fit_checkpointing(settings, int(free * USABLE), beside_the_network)
+        except _UNTELLABLE:
+            chosen = replace(settings, gradient_checkpointing="all")
+        logging.info(
+            "Tune on One Video: gradient_checkpointing %s, as %s is free beside the network",
+            chosen.gradient_checkpointing,
+            gigabytes(free),
+        )
+        return chosen
+
     def foretell(self, settings: TuningSettings, device: torch.device) -> str:
         """Logs the estimate, with a warning where ``device`` has less free, and returns it in a few words.
 
@@ -94,7 +129,7 @@ class TuningMemory:
         """
         try:
             needed = self.needed(settings)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
+        except _UNTELLABLE as error:
             logging.info("Tune on One Video: the memory it needs cannot be told (%s)", error)
             return ""
         logging.info("Tune on One Video: needs about %s", needed)
@@ -150,6 +185,6 @@ def out_of_memory_message(
     try:
         needed, less = gigabytes(memory.needed(settings).total), memory.advice(settings)
         advice = f"These settings need about {needed}; with other settings: {less}."
-    except (RuntimeError, NotImplementedError, TypeError):
+    except _UNTELLABLE:
         advice = "Take gradient_checkpointing all, a smaller frames_per_step or a smaller size."
     return f"Tune on One Video ran out of memory at step {made + 1}{kept}. {advice}"

@@ -61,7 +61,7 @@ def run_edit(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Raises UsageError unless everything that one clip needs is given."""
-    missing = [f"--{name}" for name in _REQUIRED if not getattr(options, name)]
+    missing = [f"--{name}" for name in _REQUIRED if not vars(options)[name]]
     if not options.prompt and options.tuned is None:
         missing.append("--prompt (or --tuned)")
     if missing:

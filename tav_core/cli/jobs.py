@@ -4,7 +4,6 @@ import argparse
 import atexit
 import datetime
 import hashlib
-import importlib
 import json
 import os
 from collections.abc import Callable
@@ -104,7 +103,7 @@ def share(device: str) -> tuple[int, int, str, Callable[[], None]]:
         return 0, 1, device, lambda: None
     try:
         # Not among the pack's requirements: only this way of starting needs it, and brings it.
-        accelerate = importlib.import_module("accelerate")
+        import accelerate
     except ImportError as error:
         raise CliError(
             "This was started by a launcher for several processes, but the package accelerate is missing here: "

@@ -6,6 +6,8 @@ import importlib
 import io
 import itertools
 import json
+import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -181,6 +183,33 @@ def test_checkpointing_changes_memory_only(bench: Workbench, tuned: tuple, mode:
     _, weights, losses = bench.tune(steps=3, gradient_checkpointing=mode)
     assert losses == tuned[2]
     assert same(weights.tensors, tuned[1].tensors)
+
+
+def test_automatic_checkpointing_takes_the_fastest_that_fits(
+    bench: Workbench, tuned: tuple, monkeypatch, caplog
+) -> None:
+    memory = bench.pack("nodes.host.tuning_memory")
+    caplog.set_level(logging.INFO)
+    latents, context = bench.latent["samples"], bench.source[0][0]
+    mode = bench.pack("tav_core.inflation").InflationMode()
+    foreseen = memory.TuningMemory(bench.model, tuple(latents.shape), tuple(context.shape), mode)
+    settings = bench.pack("tav_core.tuning").TuningSettings(gradient_checkpointing="none")
+    needs = {}
+    for name in ("none", "attention", "all"):
+        needed = foreseen.needed(replace(settings, gradient_checkpointing=name))
+        needs[name] = needed.total - needed.network
+    original = memory.comfy.model_management.get_free_memory
+    for name, need in (*needs.items(), ("all", 0)):
+        free = int(need / memory.USABLE) + 2
+
+        def told(device=None, torch_free_too: bool = False, free: int = free):
+            return original(device, torch_free_too) if torch_free_too else free
+
+        monkeypatch.setattr(memory.comfy.model_management, "get_free_memory", told)
+        _, weights, _ = bench.tune(steps=3, gradient_checkpointing="automatic")
+        assert f"gradient_checkpointing {name}," in caplog.text
+        assert same(weights.tensors, tuned[1].tensors)
+        caplog.clear()
 
 
 def test_trainable_sets_hold_what_they_say(bench: Workbench, tuned: tuple) -> None:
