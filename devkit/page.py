@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from .workflow import find_one
 
 SIZE = {"width": 1600, "height": 1000}
 # A page takes seconds on an idle machine and minutes on a busy one.
-_PATIENCE_MS = 120_000
+_PATIENCE_MS = 240_000
 _POLL_MS = 200
+# Tries of 1, 2, 3, ... seconds that together make our patience.
+_TRIES = 15
 # The browser's words on an answer that is no success (the panels say it in theirs), ComfyUI's on its own start, and
 # its look-up of the models of the workflow that it opens first, and of its own template package.
 _NOT_OURS = (
@@ -29,6 +32,15 @@ _NOT_OURS = (
 _LOADED = (
     "() => Boolean(window.app?.isGraphReady && window.app.canvas?.canvas && window.app.extensionManager)"
 )
+# A few frames later than `frame`, and no panel has moved since the last look.
+_DRAWN = """(frame) => {
+    if (app.canvas.frame < frame + 3) return false;
+    const panels = JSON.stringify(
+        [...document.querySelectorAll('.tav-panel')].map((panel) => panel.getBoundingClientRect()));
+    const resting = panels === window.panelsBefore;
+    window.panelsBefore = panels;
+    return resting;
+}"""
 _BOXES = """() => app.graph.nodes.map((node) => {
     const [x, y, width, height] = node.getBounding();
     return {id: String(node.id), type: node.type, x, y, width, height};
@@ -37,18 +49,32 @@ _BOXES = """() => app.graph.nodes.map((node) => {
 
 @contextmanager
 def browser_context() -> Iterator[Any]:
-    """A running browser as a Playwright context of its own, closed afterwards. Raises NoBrowserError."""
+    """A running browser as a Playwright context, closed afterwards. Raises NoBrowserError."""
     path = browser.executable()
     with browser.playwright().sync_playwright() as driver:
         launched = driver.chromium.launch(
             executable_path=str(path), args=list(browser.ARGUMENTS), timeout=_PATIENCE_MS
         )
-        context = launched.new_context(viewport=SIZE, locale="en-US")
-        context.set_default_timeout(_PATIENCE_MS)
         try:
-            yield context
+            yield _new_context(launched)
         finally:
             launched.close()
+
+
+@contextmanager
+def another_window(context: Any, url: str) -> Iterator[ComfyPage]:
+    """A window that shares nothing with `context` but the running browser, as one on another computer would."""
+    apart = _new_context(context.browser)
+    try:
+        yield ComfyPage(apart, url)
+    finally:
+        apart.close()
+
+
+def _new_context(launched: Any) -> Any:
+    context = launched.new_context(viewport=SIZE, locale="en-US")
+    context.set_default_timeout(_PATIENCE_MS)
+    return context
 
 
 class ComfyPage:
@@ -77,6 +103,20 @@ class ComfyPage:
         found = self.page.wait_for_function(condition, arg=argument, polling=_POLL_MS, timeout=_PATIENCE_MS)
         return found.json_value()
 
+    def insist(self, action: Callable[[], object], done: Callable[[], object]) -> None:
+        """Repeat `action`, a click on the canvas, until `done()`; raises TimeoutError when it never is.
+
+        The canvas takes a click for a drag, and a double click for two, when the machine is too busy to be quick.
+        """
+        for seconds in range(1, _TRIES + 1):
+            action()
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                if done():
+                    return
+                self.page.wait_for_timeout(_POLL_MS)
+        raise TimeoutError("A click on the canvas had no effect.")
+
     def setting(self, name: str, value: Any) -> None:
         """Change a setting of the front end."""
         self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
@@ -92,6 +132,49 @@ class ComfyPage:
             workflow,
         )
         self.until("(count) => app.graph.nodes.length === count", len(workflow["nodes"]))
+
+    def open_templates(self, category: str) -> dict[str, Any]:
+        """Open the template browser at a category and return its cards' Playwright locators by template name."""
+        self.page.get_by_role("button", name="Templates", exact=True).first.click()
+        self.page.locator("[role=dialog]").get_by_text(category, exact=True).first.click()
+        # The heading over the cards repeats the category that is shown.
+        self.until(
+            """(category) => [...document.querySelectorAll('[role=dialog] span')].filter(
+                (part) => part.textContent.trim() === category).length > 1""",
+            category,
+        )
+        prefix = "template-workflow-"
+        names = self.page.evaluate(
+            """(prefix) => [...document.querySelectorAll(`[data-testid^=${prefix}]`)].map(
+                (card) => card.dataset.testid.slice(prefix.length))""",
+            prefix,
+        )
+        return {name: self.page.get_by_test_id(prefix + name) for name in names}
+
+    def open_template(self, category: str, name: str) -> None:
+        """Open a workflow by its card in the template browser, in place of all that are open."""
+        before = self.page.evaluate(
+            "() => app.extensionManager.workflow.openWorkflows.map((one) => one.path)"
+        )
+        self.open_templates(category)[name].click()
+        self.until(
+            """([before, name]) => {
+                const now = app.extensionManager.workflow.activeWorkflow;
+                return !before.includes(now.path) && now.filename.startsWith(name)
+                    && !document.querySelector('[role=dialog]');
+            }""",
+            [before, name],
+        )
+        # Each more tab makes the page slower.
+        self.page.evaluate(
+            """async (before) => {
+                const store = app.extensionManager.workflow;
+                for (const one of store.openWorkflows.filter((one) => before.includes(one.path))) {
+                    await store.closeWorkflow(one);
+                }
+            }""",
+            before,
+        )
 
     def prompt(self) -> dict:
         """The open workflow in API format, as the front end itself makes it."""
@@ -129,8 +212,8 @@ class ComfyPage:
         return self.page.locator(f'[data-panel="{name}"]').first
 
     def look_at(self, *node_types: str, room: float = 40) -> None:
-        """Move the canvas so that the nodes of these types (all without any) fill the window."""
-        self.page.evaluate(
+        """Move the canvas so that the nodes of these types (all without any) fill the window, and see it drawn."""
+        frame = self.page.evaluate(
             """([types, room]) => {
                 const nodes = app.graph.nodes.filter((node) => !types.length || types.includes(node.type));
                 const boxes = nodes.map((node) => [...node.getBounding()]);
@@ -147,10 +230,12 @@ class ComfyPage:
                 app.canvas.ds.offset[0] = ((2 * aside + width) / scale - (left + right)) / 2;
                 app.canvas.ds.offset[1] = ((2 * above + height) / scale - (top + bottom)) / 2;
                 app.canvas.setDirty(true, true);
+                window.panelsBefore = null;
+                return app.canvas.frame;
             }""",
             [list(node_types), room],
         )
-        self.page.wait_for_timeout(700)
+        self.until(_DRAWN, frame)
 
     def boxes(self) -> list[dict]:
         """Where every node lies: id, type, x, y, width, height."""

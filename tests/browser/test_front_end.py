@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from devkit.page import ComfyPage, overlaps
+from devkit.base import PACK_NAME
+from devkit.page import ComfyPage, another_window, overlaps
 from devkit.paths import ROOT, WORKFLOWS
 from devkit.server import Server
 from devkit.video import write_video
@@ -17,6 +19,8 @@ from tav_core.prompt_schedule import ScheduleError, parse_schedule
 
 QUICKSTART = WORKFLOWS / "quickstart.json"
 ALL = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+# Theme and renderer; the first is the front end's own choice.
+LOOKS = ("dark-canvas", "light-canvas", "dark-nodes2", "light-nodes2")
 PACK_URL = "/extensions/comfyui-tune-a-video/js"
 # Parts of a panel that reach out of it, and panels that need more room than they have.
 CUT_OFF = """() => [...document.querySelectorAll('.tav-panel')].flatMap((panel) => {
@@ -32,6 +36,10 @@ CUT_OFF = """() => [...document.querySelectorAll('.tav-panel')].flatMap((panel) 
     return [...out.map((part) => part.className.baseVal ?? part.className), ...high].map(
         (what) => `${panel.dataset.panel}: ${what}`);
 })"""
+# A panel's player that shows the four frames that the tests choose.
+FOUR_FRAMES = (
+    "(name) => document.querySelector(`[data-panel=${name}] .tav-count`)?.textContent.endsWith('/4') ?? false"
+)
 MISSING = """() => app.graph.nodes.map((node) => node.type).filter((type) => !LiteGraph.registered_node_types[type])"""
 
 
@@ -39,17 +47,40 @@ def without_titles(prompt: dict) -> dict:
     return {name: {key: node[key] for key in ("class_type", "inputs")} for name, node in prompt.items()}
 
 
+def test_the_template_browser_shows_a_card_with_its_picture_for_every_workflow(
+    window: ComfyPage, pictures: Path
+) -> None:
+    cards = window.open_templates(PACK_NAME)
+    assert sorted(cards) == ALL
+    for name, card in cards.items():
+        # A card's picture is loaded when the card comes into sight.
+        card.scroll_into_view_if_needed()
+        shown = window.until(
+            """(name) => {
+                const picture = document.querySelector(`[data-testid="template-workflow-${name}"] img`);
+                return picture?.complete && picture.naturalWidth && [picture.naturalHeight, picture.naturalWidth];
+            }""",
+            name,
+        )
+        # The browser has a picture of its own for templates that come without one.
+        assert tuple(shown) == cv2.imread(str(WORKFLOWS / f"{name}.jpg")).shape[:2], name
+    window.picture(pictures / "templates.png")
+    window.page.keyboard.press("Escape")
+    window.until("() => !document.querySelector('[role=dialog]')")
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_every_workflow_opens_whole_and_is_converted_as_the_command_line_does(
+def test_every_workflow_opens_from_its_card_whole_and_is_converted_as_the_command_line_does(
     window: ComfyPage, studio: Server, name: str
 ) -> None:
     """tests/workflows runs what devkit.workflow makes of a file; this is what the front end makes of it."""
-    path = WORKFLOWS / f"{name}.json"
-    window.load(path)
+    window.open_template(PACK_NAME, name)
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    opened = window.page.evaluate("() => app.graph.nodes.map((node) => String(node.id))")
+    assert sorted(opened) == sorted(str(node["id"]) for node in workflow["nodes"])
     assert window.page.evaluate(MISSING) == []
     window.look_at()
     assert overlaps(window.boxes()) == []
-    workflow = json.loads(path.read_text(encoding="utf-8"))
     ours = without_titles(to_api(workflow, studio.client().object_info()))
     assert without_titles(window.prompt()) == ours
 
@@ -69,9 +100,10 @@ def test_a_video_is_uploaded_and_its_range_dragged(window: ComfyPage, tmp_path: 
                 edge.top + (node.pos[1] + button.last_y + 10 + offset[1]) * scale];
         }"""
     )
-    with window.page.expect_file_chooser() as chooser:
-        window.page.mouse.click(x, y)
-    chooser.value.set_files(str(clip))
+    choosers: list = []
+    window.page.once("filechooser", lambda chooser: choosers.append(chooser))
+    window.insist(lambda: window.page.mouse.click(x, y), lambda: choosers)
+    choosers[0].set_files(str(clip))
     window.until(
         "() => app.graph.nodes.some((node) => node.widgets?.some((w) => w.value === 'upload-me.mp4'))"
     )
@@ -102,79 +134,107 @@ def test_a_video_is_uploaded_and_its_range_dragged(window: ComfyPage, tmp_path: 
 
 
 def curve(window: ComfyPage) -> int:
-    """How many points the raw loss curve has."""
+    """How many points the raw loss curve has; a long one is thinned out, so only this many are counted."""
     text = "() => document.querySelector('[data-panel=loss_curve] .tav-raw')?.getAttribute('d') ?? ''"
-    return window.page.evaluate(text).count("L")
+    return min(200, window.page.evaluate(text).count("L"))
 
 
-def test_a_run_is_watched_reloaded_stopped_and_compared(window: ComfyPage, pictures: Path) -> None:
-    steps = 5000
+def see_curve_grow(window: ComfyPage) -> int:
+    """Wait until the loss curve is there and has grown; returns its points."""
+    window.until("() => document.querySelector('[data-panel=loss_curve] .tav-raw')")
+    window.until(
+        "(n) => (document.querySelector('[data-panel=loss_curve] .tav-raw')"
+        "?.getAttribute('d').match(/L/g) ?? []).length > n + 2",
+        curve(window),
+    )
+    return curve(window)
+
+
+def see_results(window: ComfyPage) -> None:
+    """Wait until every panel shows what the finished run left."""
+    window.until(
+        "() => document.querySelector('[data-panel=loss_curve]').innerText.includes('stopped and kept')"
+    )
+    window.until(FOUR_FRAMES, "moving_preview")
+    window.until(FOUR_FRAMES, "comparison")
+
+
+def put_on(window: ComfyPage, look: str) -> None:
+    """Give the front end one of LOOKS."""
+    theme, renderer = look.split("-")
+    window.setting("Comfy.VueNodes.Enabled", renderer == "nodes2")
+    window.setting("Comfy.ColorPalette", theme)
+
+
+def check_look(window: ComfyPage, look: str, picture: Path) -> None:
+    """Everything is there and readable in one of LOOKS; the first one is put on again."""
+    put_on(window, look)
+    try:
+        window.look_at()
+        window.until("() => document.querySelectorAll('.tav-panel').length >= 5")
+        window.picture(picture)
+        assert window.page.evaluate(CUT_OFF) == []
+        assert overlaps(window.boxes()) == []
+    finally:
+        put_on(window, LOOKS[0])
+
+
+def test_a_run_is_watched_in_two_windows_reloaded_stopped_and_compared(
+    window: ComfyPage, studio: Server, pictures: Path
+) -> None:
     window.load(QUICKSTART)
     window.set_widgets("TAVLoadVideo", frame_count=4)
-    window.set_widgets("TAVTune", steps=steps, filename_prefix="browser/kept", seed=77)
+    # More than any machine makes before it is stopped.
+    window.set_widgets("TAVTune", steps=20000, filename_prefix="browser/kept", seed=77)
     window.set_widgets("TAVDDIMInversion", steps=4)
     window.set_widgets("TAVSample", steps=4)
     # A panel outside of the window draws nothing.
     window.look_at("TAVTune")
     window.page.evaluate("() => app.queuePrompt(0, 1)")
-    window.until("() => document.querySelector('[data-panel=loss_curve] .tav-raw')")
-    first = curve(window)
-    window.until(
-        "(n) => (document.querySelector('[data-panel=loss_curve] .tav-raw')"
-        ".getAttribute('d').match(/L/g) ?? []).length > n + 2",
-        first,
-    )
+    before = see_curve_grow(window)
     window.picture(pictures / "tuning.png")
-    before = curve(window)
     # The front end keeps the graph of an unsaved workflow a moment after the last change.
-    window.page.wait_for_timeout(2000)
+    window.until("() => Object.values(localStorage).some((kept) => kept.includes(app.rootGraph.id))")
     window.open()
     window.until("() => app.graph.nodes.some((node) => node.type === 'TAVTune')")
     window.look_at("TAVTune")
     window.until("() => document.querySelector('[data-panel=loss_curve] .tav-raw')")
     assert curve(window) >= before, "the whole curve must be there again"
     window.picture(pictures / "tuning-after-reload.png")
-    window.panel("loss_curve").locator("[data-action=stop]").click()
-    window.until(
-        "() => document.querySelector('[data-panel=loss_curve]').innerText.includes('stopped and kept')"
-    )
-    window.look_at("TAVCompareVideos", "TAVSample")
-    window.until(
-        "() => document.querySelector('[data-panel=comparison] .tav-count')?.textContent.endsWith('/4')"
-    )
-    shown = window.page.evaluate(
-        "() => document.querySelector('[data-panel=comparison] .tav-count').textContent"
-    )
+
+    with another_window(window.page.context, studio.url) as second:
+        second.load(QUICKSTART)
+        second.look_at("TAVTune")
+        assert see_curve_grow(second) > before
+        second.picture(pictures / "tuning-in-second-window.png")
+        window.panel("loss_curve").locator("[data-action=stop]").click()
+        for each in (window, second):
+            each.look_at("TAVCompareVideos", "TAVSample")
+            see_results(each)
+        second.picture(pictures / "results-in-second-window.png")
+        assert second.errors == []
+
+    shown = window.panel("comparison").locator(".tav-count").text_content()
     window.until(
         "(shown) => document.querySelector('[data-panel=comparison] .tav-count').textContent !== shown", shown
     )
-    choice = window.panel("comparison").locator("[data-property=compare_view]")
-    choice.select_option("wipe")
+    window.panel("comparison").locator("[data-property=compare_view]").select_option("wipe")
     assert window.page.evaluate(CUT_OFF) == []
     window.picture(pictures / "wipe.png")
-    window.until(
-        "() => document.querySelector('[data-panel=moving_preview] .tav-count')?.textContent.endsWith('/4')"
-    )
+
+    with another_window(window.page.context, studio.url) as fresh:
+        fresh.load(QUICKSTART)
+        fresh.look_at()
+        see_results(fresh)
+        for look in LOOKS:
+            check_look(fresh, look, pictures / f"results-{look}.png")
+        assert fresh.errors == []
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("modern", [False, True], ids=["canvas", "nodes2"])
-def test_both_themes_and_both_renderers_show_everything(
-    window: ComfyPage, pictures: Path, theme: str, modern: bool
-) -> None:
-    window.setting("Comfy.VueNodes.Enabled", modern)
-    window.setting("Comfy.ColorPalette", theme)
-    window.load(WORKFLOWS / ("per-frame-prompts.json" if "per-frame-prompts" in ALL else "quickstart.json"))
-    window.look_at()
-    window.picture(pictures / f"{theme}-{'nodes2' if modern else 'canvas'}.png")
-    panels = window.page.locator(".tav-panel").count()
-    cut = window.page.evaluate(CUT_OFF)
-    overlapping = overlaps(window.boxes())
-    window.setting("Comfy.VueNodes.Enabled", False)
-    window.setting("Comfy.ColorPalette", "dark")
-    assert panels >= 5
-    assert cut == []
-    assert overlapping == []
+@pytest.mark.parametrize("look", LOOKS)
+def test_both_themes_and_both_renderers_show_everything(window: ComfyPage, pictures: Path, look: str) -> None:
+    window.load(WORKFLOWS / "per-frame-prompts.json")
+    check_look(window, look, pictures / f"{look}.png")
 
 
 def test_a_server_without_our_routes_is_told_in_words(window: ComfyPage) -> None:
@@ -237,27 +297,36 @@ def test_dragging_stays_inside_the_clip(window: ComfyPage, call: str, expected: 
     assert window.page.evaluate(f"async () => (await import('{PACK_URL}/range.js')).{call}") == expected
 
 
-# Last, for it leaves a node at the pointer.
 @pytest.mark.parametrize(
-    ("words", "node_type"), [("one-shot tuning", "TAVTune"), ("ddim inversion", "TAVDDIMInversion")]
+    ("words", "title", "node_type"),
+    [
+        ("one-shot tuning", "Tune on One Video", "TAVTune"),
+        ("ddim inversion", "DDIM Inversion", "TAVDDIMInversion"),
+    ],
 )
-def test_nodes_are_found_in_the_search_box(window: ComfyPage, words: str, node_type: str) -> None:
-    close = window.page.locator("[role=dialog] button:has(.icon-\\[lucide--x\\], .pi-times)").first
-    there = "(type) => app.graph.nodes.some((node) => node.type === type)"
-    # The first start ever shows the templates over the graph, at a moment of its own choice.
-    for _ in range(8):
-        if close.is_visible():
-            close.click()
-        window.page.evaluate(
-            "() => { app.graph.clear(); app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0]; }"
-        )
-        window.page.mouse.dblclick(900, 500)
-        window.page.wait_for_timeout(1000)
-        window.page.keyboard.type(words, delay=20)
-        window.page.wait_for_timeout(1500)
-        window.page.keyboard.press("Enter")
-        window.page.wait_for_timeout(1000)
-        if window.page.evaluate(there, node_type):
-            break
-        window.page.keyboard.press("Escape")
-    assert window.page.evaluate(there, node_type)
+def test_nodes_are_dragged_from_the_search_box(
+    window: ComfyPage, pictures: Path, words: str, title: str, node_type: str
+) -> None:
+    page = window.page
+    page.evaluate("() => { app.graph.clear(); app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0]; }")
+    box = page.get_by_role("combobox", name="Add a node")
+    window.insist(lambda: page.mouse.dblclick(900, 500), box.is_visible)
+    box.fill(words)
+    result = page.get_by_test_id("result-item").first
+    window.until(
+        "(title) => document.querySelector('[data-testid=result-item]')?.innerText.includes(title)", title
+    )
+    window.picture(pictures / f"search-{node_type}.png")
+    result.click()
+    # The node now hangs at the pointer, until it is put down.
+    window.until(
+        "(type) => app.graph.nodes.some((node) => node.type === type && node.flags.ghost)", node_type
+    )
+    x, y = 600, 300
+    page.mouse.move(x, y, steps=5)
+    put_down = "(type) => app.graph.nodes.some((node) => node.type === type && !node.flags.ghost)"
+    window.insist(lambda: page.mouse.click(x, y), lambda: page.evaluate(put_down, node_type))
+    edge = page.evaluate("() => { const {x, y} = app.canvas.canvas.getBoundingClientRect(); return [x, y]; }")
+    (node,) = window.boxes()
+    assert node["x"] <= x - edge[0] <= node["x"] + node["width"]
+    assert node["y"] <= y - edge[1] <= node["y"] + node["height"]

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { listen } from "./live.js";
-import { reelsOf } from "./outputs.js";
+import { nameOf, reelsOf } from "./outputs.js";
 import { addPanel, after } from "./panel.js";
 import { Player } from "./player.js";
 import { say } from "./words.js";
@@ -19,6 +19,7 @@ class ComparePanel {
   constructor(node) {
     this.node = node;
     this.reels = [];
+    this.shown = "";
     this.player = new Player(say("compareLater"));
     this.mode = this.select("compare_view", { side: say("sideBySide"), wipe: say("wipe") });
     this.edit = make("select", { class: "tav-select", title: say("shownEdit"), onchange: () => this.arrange() });
@@ -53,8 +54,16 @@ class ComparePanel {
   }
 
   async take(output) {
+    // The window that queued a run hears of its clips twice.
+    const name = nameOf(output);
+    if (!name || name === this.shown) return;
+    this.shown = name;
     const reels = await reelsOf(output);
-    if (!reels.length) return;
+    if (name !== this.shown) return;
+    if (!reels.length) {
+      this.shown = "";
+      return;
+    }
     this.reels = reels;
     const names = reels.slice(1).map((reel, i) => make("option", { value: i + 1 }, reel.caption || String(i + 1)));
     this.edit.replaceChildren(...names);

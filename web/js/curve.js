@@ -1,6 +1,7 @@
 /** The numbers behind the loss curve. */
 
 const SMOOTH_PART = 10;
+const FIRST_REACH = 20;
 
 /** Trailing mean over a tenth of the run, as in the picture that other clients get. */
 export function smooth(values, steps) {
@@ -28,6 +29,13 @@ export function thin(values, columns) {
     for (const i of low === high ? [low] : [Math.min(low, high), Math.max(low, high)]) points.push([i, values[i]]);
   }
   return points;
+}
+
+/** The last step on the axis while a run of `planned` steps has made some; near at first, so that the curve is seen. */
+export function reach(planned, made) {
+  let last = Math.max(planned, made, 2);
+  while (last > FIRST_REACH && last > made * 4) last = Math.ceil(last / 2);
+  return last;
 }
 
 /** A function from a value to 0 (bottom) .. 1 (top), and the values at both ends. */

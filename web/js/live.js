@@ -5,8 +5,12 @@ import { nodeById, workflowId } from "./graph.js";
 import { get } from "./server.js";
 
 const EVENT = "tune_a_video.live";
+// How many finished runs are looked through: when a workflow is opened, and when one run more has ended.
 const HISTORY = 16;
+const LATEST = 4;
 const panels = new WeakMap();
+// Not known before the server tells it the first time.
+let queued = Infinity;
 
 /**
  * Makes a panel hear of its node.
@@ -21,13 +25,21 @@ export function listen(node, listener) {
 export function startLive() {
   api.addEventListener(EVENT, ({ detail }) => take(detail));
   api.addEventListener("reconnected", restore);
+  api.addEventListener("status", ({ detail }) => count(detail?.exec_info?.queue_remaining ?? 0));
+}
+
+/** What a run showed is sent only to the window that queued it; the others learn that one has ended, and ask. */
+function count(remaining) {
+  const workflow = workflowId();
+  if (remaining < queued && workflow) restoreOutputs(workflow, LATEST).catch(() => {});
+  queued = remaining;
 }
 
 /** Shows again what is known of the open workflow's nodes. */
 export async function restore() {
   const workflow = workflowId();
   if (!workflow) return;
-  await Promise.allSettled([restoreLive(workflow), restoreOutputs(workflow)]);
+  await Promise.allSettled([restoreLive(workflow), restoreOutputs(workflow, HISTORY)]);
 }
 
 async function restoreLive(workflow) {
@@ -35,13 +47,15 @@ async function restoreLive(workflow) {
 }
 
 /** The latest results of this workflow's nodes, from ComfyUI's history. */
-async function restoreOutputs(workflow) {
-  const response = await api.fetchApi(`/history?max_items=${HISTORY}`);
+async function restoreOutputs(workflow, runs) {
+  const response = await api.fetchApi(`/history?max_items=${runs}`);
   if (!response.ok) return;
   const outputs = {};
   for (const run of Object.values(await response.json())) {
     if (run.prompt?.[3]?.extra_pnginfo?.workflow?.id === workflow) Object.assign(outputs, run.outputs);
   }
+  // Another workflow may have been opened while we waited; its nodes have the same numbers.
+  if (workflow !== workflowId()) return;
   for (const [id, output] of Object.entries(outputs)) {
     const node = nodeById(id);
     if (node) panels.get(node)?.output?.(output);

@@ -1,7 +1,7 @@
 /** Tune on One Video: the loss as it falls, how long it still takes, and stop-and-keep. */
 
 import { app } from "../../../scripts/app.js";
-import { duration, path, scale, short, smooth, thin } from "./curve.js";
+import { duration, path, reach, scale, short, smooth, thin } from "./curve.js";
 import { button, make, makeSvg } from "./dom.js";
 import { listen } from "./live.js";
 import { addPanel } from "./panel.js";
@@ -81,7 +81,8 @@ class LossPanel {
     const line = (y) => makeSvg("line", { class: "tav-grid", x1: EDGE.left, x2: right, y1: y, y2: y });
     this.chart.append(line(EDGE.top), line((EDGE.top + bottom) / 2), line(bottom));
     if (!losses.length) return;
-    const steps = Math.max(this.state.data.steps ?? 0, losses.length, 2);
+    const planned = this.state.data.steps ?? losses.length;
+    const steps = this.state.status === "running" ? reach(planned, losses.length) : Math.max(losses.length, 2);
     const values = scale(losses, this.log.checked);
     const place = ([i, value]) => [
       EDGE.left + ((right - EDGE.left) * i) / (steps - 1),
@@ -96,7 +97,7 @@ class LossPanel {
       label(EDGE.left, height - 3, "1", "start"),
       label(right, height - 3, String(steps), "end"),
       makeSvg("path", { class: "tav-raw", d: path(thin(losses, columns).map(place)) }),
-      makeSvg("path", { class: "tav-smooth", d: path(thin(smooth(losses, steps), columns).map(place)) }),
+      makeSvg("path", { class: "tav-smooth", d: path(thin(smooth(losses, planned), columns).map(place)) }),
     );
   }
 

@@ -115,7 +115,7 @@ export class Player {
     if (this.wipe === null) {
       places.forEach((place, i) => {
         this.reels[i].draw(context, frame, place);
-        this.write(context, ink, this.reels[i].caption, place, "left");
+        this.write(context, ink, this.reels[i].caption, place[0], place[1], place[2]);
       });
       return;
     }
@@ -123,8 +123,7 @@ export class Player {
     const [source, edit] = this.reels;
     (edit ?? source).draw(context, frame, place);
     source.draw(context, frame, place, this.wipe);
-    this.write(context, ink, source.caption, place, "left", 0.5);
-    if (edit) this.write(context, ink, edit.caption, place, "right", 0.5);
+    this.writeBoth(context, ink, source.caption, edit?.caption, place);
     const x = place[0] + place[2] * this.wipe;
     context.fillStyle = "#000";
     context.fillRect(x - 2 * this.ratio, place[1], 4 * this.ratio, place[3]);
@@ -132,17 +131,31 @@ export class Player {
     context.fillRect(x - this.ratio, place[1], 2 * this.ratio, place[3]);
   }
 
+  /** Two captions above one picture, each on its side, beyond the picture's edge where they are longer. */
+  writeBoth(context, ink, left, right, [x, y, width]) {
+    context.font = this.font();
+    const gap = GAP * this.ratio;
+    const middle = x + width / 2;
+    const part = (text) => Math.min(middle - gap, Math.max(width / 2 - gap, context.measureText(text ?? "").width));
+    this.write(context, ink, left, middle - gap - part(left), y, part(left));
+    this.write(context, ink, right, middle + gap, y, part(right), "right");
+  }
+
   /** A caption above a reel, shortened to the width that it has. */
-  write(context, ink, text, [x, y, width], align, part = 1) {
+  write(context, ink, text, x, y, width, align = "left") {
     if (!text) return;
-    context.font = `${12 * this.ratio}px system-ui, sans-serif`;
+    context.font = this.font();
     context.fillStyle = ink;
     context.textAlign = align;
     context.textBaseline = "alphabetic";
     let shown = text;
-    while (shown.length > 1 && context.measureText(shown).width > width * part) {
+    while (shown.length > 1 && context.measureText(shown).width > width) {
       shown = `${shown.replace(/…$/, "").slice(0, -1)}…`;
     }
     context.fillText(shown, align === "left" ? x : x + width, y - 4 * this.ratio);
+  }
+
+  font() {
+    return `${12 * this.ratio}px system-ui, sans-serif`;
   }
 }
