@@ -12,6 +12,10 @@ from torch import Tensor
 Denoiser = Callable[..., Tensor]
 
 
+class NonFiniteLatentsError(ValueError):
+    """Latents became NaN or infinite, which would end as black frames."""
+
+
 def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
     """(steps,) int64 ascending: i * (T // steps) + 1, the "leading" spacing of Stable Diffusion's DDIM.
 
@@ -57,7 +61,7 @@ def ddim_invert(
 
     As in the official code, the network is evaluated at the *source* latents with the *target* timestep.
     ``x`` at or below the level ``clean_sigma`` is clean data in the network's scale; above, it is x_0 + sigma
-    noise, which is also the scale of the result.
+    noise, which is also the scale of the result. Raises NonFiniteLatentsError.
     """
     extra_args = extra_args or {}
     if sigmas[0] <= clean_sigma * (1 + 1e-4):
@@ -69,6 +73,7 @@ def ddim_invert(
         denoised = model(source, sigma_next * ones, **extra_args)
         noise = (source - denoised) / sigma_next
         x = x + noise * (sigma_next - sigma)
+        _check(x, "inversion", i, len(sigmas) - 1)
         if callback is not None:
             callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma_next, "denoised": denoised})
     return x
@@ -91,7 +96,7 @@ def ddim_sample(
 
     ``eta`` in 0..1 mixes fresh noise from ``noise_sampler(x)`` in; 0 is deterministic, 1 is DDPM. A run that
     ends at or below ``clean_sigma`` returns clean latents in the network's scale, as the official code does.
-    ``after_step(i, x)`` may change the latents after each step.
+    ``after_step(i, x)`` may change the latents after each step. Raises NonFiniteLatentsError.
     """
     extra_args = extra_args or {}
     noise_sampler = noise_sampler or torch.randn_like
@@ -106,8 +111,17 @@ def ddim_sample(
         x = denoised + noise * (sigma_next**2 - fresh**2).sqrt()
         if eta > 0 and fresh > 0:
             x = x + noise_sampler(x) * fresh
+        _check(x, "sampling", i, len(sigmas) - 1)
         if after_step is not None:
             x = after_step(i, x)
     if sigmas[-1] <= clean_sigma * (1 + 1e-4):
         x = x / (1 + sigmas[-1] ** 2).sqrt()
     return x
+
+
+def _check(x: Tensor, what: str, i: int, steps: int) -> None:
+    if not bool(torch.isfinite(x).all()):
+        raise NonFiniteLatentsError(
+            f"The latents are no longer finite numbers at step {i + 1} of {steps} of DDIM {what}; "
+            "use a bf16 or fp32 model, or a lower cfg."
+        )

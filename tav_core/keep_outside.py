@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -9,13 +10,16 @@ from torch.nn import functional
 def latent_mask(mask: Tensor, frames: int, height: int, width: int) -> Tensor:
     """A mask (1 or frames, H, W) in 0..1, 1 where the edit may change, as (frames or 1, 1, height, width).
 
-    A latent cell may change if any of its pixels may. Raises ValueError if the mask counts other frames than the clip.
+    A latent cell may change if any of its pixels may. Raises ValueError if the mask counts other frames than the clip
+    or holds values that are not finite numbers.
     """
     mask = mask.reshape(-1, 1, *mask.shape[-2:]).float().clamp(0.0, 1.0)
     if len(mask) not in (1, frames):
         raise ValueError(
             f"the mask has {len(mask)} frames but the clip has {frames}; give one, or one per frame"
         )
+    if not bool(torch.isfinite(mask).all()):
+        raise ValueError("the mask holds values that are not finite numbers")
     return functional.adaptive_max_pool2d(mask, (height, width))
 
 

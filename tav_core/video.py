@@ -257,8 +257,15 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise VideoError(f"{path.name or path} does not exist or is no file: choose or upload another video.")
+    try:
+        is_file = path.is_file()
+    except OSError:
+        # A name longer than file systems take.
+        is_file = False
+    if not is_file:
+        name = (path.name or str(path))[:90]
+        name = name if name.isprintable() else f"{name!r:.90}"
+        raise VideoError(f"{name} does not exist or is no file: choose or upload another video.")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -148,7 +148,7 @@ class TunedWeights:
             if name.endswith(REST_PLACES):
                 if not _are_places(tensor, tensors.get(name.replace(REST_PLACES, "diff"))):
                     raise WeightsError(f"{path.name}: {name} holds no places of its difference")
-            elif not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            elif not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
                 raise WeightsError(f"{path.name}: {name} holds values that are not finite numbers")
         return cls(tensors, metadata)
 

@@ -14,7 +14,7 @@ FOLDER = "tune_a_video"
 # Bytes; file systems take 255, and a number and an ending are added.
 _LONGEST_PREFIX = 200
 # What some file system refuses; halves of characters that take two come from JSON.
-_UNFIT = re.compile(r'[\x00-\x1f\\:*?"<>|\ud800-\udfff]')
+_UNFIT = r'[\x00-\x1f\\:*?"<>|\ud800-\udfff]'
 # How tensors are stored in files that a user saves.
 PRECISIONS = {"fp32 (exact)": torch.float32, "fp16 (half the size)": torch.float16}
 
@@ -59,7 +59,7 @@ def prefix_problem(prefix: str | None) -> str | None:
         stem.name
         and not stem.is_absolute()
         and ".." not in stem.parts
-        and not _UNFIT.search(prefix.strip())
+        and not re.search(_UNFIT, prefix.strip())
         and len(prefix.encode()) <= _LONGEST_PREFIX
     ):
         return None

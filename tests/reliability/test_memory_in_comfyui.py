@@ -6,6 +6,7 @@ import gc
 import importlib
 import logging
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -172,11 +173,16 @@ def test_failing_runs_leave_nothing(bench: Workbench, monkeypatch, error: Except
     assert growth < MOST_GROWTH
 
 
-def test_cycles_of_tune_apply_and_sample_leave_nothing(bench: Workbench) -> None:
+def test_cycles_of_tune_apply_and_sample_leave_nothing(
+    bench: Workbench, capsys: pytest.CaptureFixture
+) -> None:
     def cycle() -> None:
         _, weights, _ = bench.tune(steps=1, seed=906)
         bench.draw(bench.apply(weights), steps=1)
 
     objects, growth = grows(bench, cycle, CYCLES)
+    if "TAV_CYCLES" in os.environ:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{CYCLES} cycles, {growth:.0f} bytes each\n")
     assert not objects, objects
     assert growth < MOST_GROWTH

@@ -6,7 +6,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from tav_core.ddim import ddim_invert, ddim_sample, ddim_timesteps, inversion_sigmas, sampling_sigmas
+from tav_core.ddim import (
+    NonFiniteLatentsError,
+    ddim_invert,
+    ddim_sample,
+    ddim_timesteps,
+    inversion_sigmas,
+    sampling_sigmas,
+)
 from tav_core.schedule import NoiseSchedule
 
 PREDICTIONS = ["epsilon", "v_prediction"]
@@ -255,3 +262,17 @@ def test_results_need_no_gradient():
     sigmas = inversion_sigmas(schedule.sigmas, 2)
     assert not ddim_invert(model_of(schedule), x, sigmas).requires_grad
     assert not ddim_sample(model_of(schedule), x, sigmas.flip(0)).requires_grad
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_latents_that_are_no_numbers_end_with_the_step(value):
+    """Instead of black frames."""
+
+    def model(x, sigma):
+        return torch.full_like(x, value) if float(sigma[0]) > 5 else torch.zeros_like(x)
+
+    clip = torch.ones(2, 4, 2, 2)
+    with pytest.raises(NonFiniteLatentsError, match="at step 3 of 3 of DDIM inversion; use a bf16 or fp32"):
+        ddim_invert(model, clip, torch.tensor([0.03, 1.0, 2.0, 9.0]))
+    with pytest.raises(NonFiniteLatentsError, match="at step 1 of 2 of DDIM sampling; use a bf16 or fp32"):
+        ddim_sample(model, clip, torch.tensor([9.0, 1.0, 0.03]))

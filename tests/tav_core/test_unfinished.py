@@ -29,3 +29,13 @@ def test_what_shapes_the_result_is_another_run(changed):
 
 def test_what_only_costs_is_the_same_run():
     assert run(gradient_checkpointing="none") == run()
+
+
+def test_only_a_sound_state_of_the_same_run_is_taken_up(tmp_path):
+    path, state = tmp_path / "a.state", {"w": torch.arange(4.0)}
+    unfinished.save_unfinished(path, state, "a")
+    assert unfinished.load_unfinished(path, "a").keys() == state.keys()
+    assert unfinished.load_unfinished(path, "b") is None, "a file that was renamed, say"
+    assert unfinished.load_unfinished(tmp_path / "none.state", "a") is None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert unfinished.load_unfinished(path, "a") is None
