@@ -35,8 +35,8 @@ NODES = [
 NODES += ["TAVSample", "TAVDDIMSampler", "TAVDDIMSigmas", "TAVCompareVideos"]
 
 
-def test_every_node_with_numbers_is_tried(pack) -> None:
-    found = pack("nodes")
+def test_every_node_with_numbers_is_tried(bench: Workbench) -> None:
+    found = bench.pack("nodes")
     classes = [value for name, value in vars(found).items() if name.startswith("TAV")]
     assert sorted(node.__name__ for node in classes if numeric_inputs(node)) == sorted(NODES)
 
