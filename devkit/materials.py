@@ -63,8 +63,9 @@ def put_examples(base: Path) -> list[str]:
     """Put everything that the example workflows ask for into the folder `base`; returns the clips' names.
 
     The clips: the sample, its subject in white on black, a second and a long one. The small checkpoint's
-    companions: LoRA, ControlNet, and the personalised checkpoint, made of the small checkpoint and the changes that lie
-    beside it. Companions that are not in the checkout are left out, as the checkpoint itself may be.
+    companions: LoRA, ControlNet, and the personalised checkpoint and that of Stable Diffusion 2.x's kind, each made
+    of the small checkpoint and the changes that lie beside it. Companions that are not in the checkout are left
+    out, as the checkpoint itself may be.
     """
     import numpy as np
 
@@ -90,14 +91,16 @@ def _put_companions(models: Path) -> None:
         if file.is_file():
             (models / folder).mkdir(parents=True, exist_ok=True)
             link(file, models / folder / file.name)
-    changes = TINY_CHECKPOINT.with_name(f"{TINY_CHECKPOINT.stem}-dreambooth.safetensors")
-    whole = models / "checkpoints" / changes.name
-    if not changes.is_file() or not TINY_CHECKPOINT.is_file() or _is_newer(whole, TINY_CHECKPOINT, changes):
-        return
-    from .world.variants import assemble_dreambooth  # imports torch
+    for kind in ("dreambooth", "2"):
+        changes = TINY_CHECKPOINT.with_name(f"{TINY_CHECKPOINT.stem}-{kind}.safetensors")
+        whole = models / "checkpoints" / changes.name
+        there = changes.is_file() and TINY_CHECKPOINT.is_file()
+        if not there or _is_newer(whole, TINY_CHECKPOINT, changes):
+            continue
+        from .world.variants import assemble  # imports torch
 
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    assemble_dreambooth(TINY_CHECKPOINT, changes, whole)
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        assemble(TINY_CHECKPOINT, changes, whole)
 
 
 def _is_newer(made: Path, *sources: Path) -> bool:

@@ -14,7 +14,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from devkit.world.checkpoint import load_checkpoint
-from devkit.world.variants import assemble_dreambooth, load_controlnet
+from devkit.world.variants import assemble, load_controlnet
 from tav_core.overrides import Overrides
 
 from .model import Model
@@ -41,7 +41,7 @@ class Companions:
         """The base checkpoint after DreamBooth training: it knows one more sprite, by a word of its own."""
         with TemporaryDirectory() as folder:
             whole = Path(folder) / "personalised.safetensors"
-            assemble_dreambooth(self.base, self.files[DREAMBOOTH], whole)
+            assemble(self.base, self.files[DREAMBOOTH], whole)
             return Model(whole, self.device)
 
 

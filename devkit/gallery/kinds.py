@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 CHECKPOINT = "tiny-world.safetensors"
 DREAMBOOTH = "tiny-world-dreambooth.safetensors"
+SECOND = "tiny-world-2.safetensors"
+"""Of Stable Diffusion 2.x's kind."""
+
 LORA = "tiny-world-lora.safetensors"
 CONTROLNET = "tiny-world-controlnet.safetensors"
 CLIP, MASK_CLIP, SECOND_CLIP = "sample.mp4", "sample-mask.mp4", "sample-2.mp4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Node, Socket
-from .kinds import MASK_CLIP
+from .kinds import CHECKPOINT, MASK_CLIP
 
 SOURCE = "a rabbit on the grass"
 SHOWS, SHALL_SHOW, EMPTY = "What the video shows", "What it shall show", "Empty prompt"
@@ -36,13 +36,15 @@ class Prepared(NamedTuple):
     model: Socket
 
 
-def model_and_video(graph: Graph, note: str, clip: dict[str, object] | None = None) -> Loaded:
+def model_and_video(
+    graph: Graph, note: str, clip: dict[str, object] | None = None, checkpoint: str = CHECKPOINT
+) -> Loaded:
     """Column 1: the note, a checkpoint, the clip (what its loader has other than by default)."""
     graph.column("1  Model and video", BLUE)
     graph.note(note)
-    checkpoint = graph.add("CheckpointLoaderSimple")
+    loader = graph.add("CheckpointLoaderSimple", inputs={"ckpt_name": checkpoint})
     video = graph.add("TAVLoadVideo", inputs=clip)
-    return Loaded(checkpoint["MODEL"], checkpoint["CLIP"], checkpoint["VAE"], video)
+    return Loaded(loader["MODEL"], loader["CLIP"], loader["VAE"], video)
 
 
 def words_and_frames(graph: Graph, loaded: Loaded, edits: dict[str, str]) -> Prepared:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from . import parts
 from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Socket
-from .kinds import DREAMBOOTH, FRAMES, LONG_CLIP, LONG_FRAMES, SECOND_CLIP
+from .kinds import CHECKPOINT, DREAMBOOTH, FRAMES, LONG_CLIP, LONG_FRAMES, SECOND, SECOND_CLIP
 from .parts import EMPTY, FULL, SHALL_SHOW, SOURCE
 
 BEFORE = {
@@ -17,7 +17,7 @@ BEFORE = {
 """Workflows that load a file which another one saves, and that one."""
 
 _SAVED_BY_QUICKSTART = (
-    "The file `quickstart_00001` is what the workflow *quickstart* saved; choose any file of yours instead."
+    "The file *quickstart_00001* is what the workflow *quickstart* saved; choose any file of yours instead."
 )
 
 
@@ -27,7 +27,7 @@ def quickstart(graph: Graph) -> None:
         "# Edit a video with words\n\n1. Choose a **checkpoint** and a **video**.\n"
         "2. Say in one sentence what the video shows, and in another what it shall show.\n"
         "3. Queue. The model is tuned on the clip, the clip is turned into noise, and the noise is drawn again "
-        f"under the new sentence.\n\n{FULL}\n\nThe tuned weights are kept in `models/tune_a_video`; *Load* and "
+        f"under the new sentence.\n\n{FULL}\n\nThe tuned weights are kept in *models/tune_a_video*; *Load* and "
         "*Apply Tuned Weights* use them again without tuning."
     )
     _edit(graph, note, "a cat on the beach")
@@ -64,8 +64,8 @@ def style_edit(graph: Graph) -> None:
     _edit(graph, note, f"{SOURCE}, pixel art style")
 
 
-def _edit(graph: Graph, note: str, edit: str) -> None:
-    loaded = parts.model_and_video(graph, note)
+def _edit(graph: Graph, note: str, edit: str, checkpoint: str = CHECKPOINT) -> None:
+    loaded = parts.model_and_video(graph, note, checkpoint=checkpoint)
     prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
@@ -205,6 +205,19 @@ def dreambooth(graph: Graph) -> None:
     parts.sample_and_save(graph, loaded, edit, applied, (words, empty), noise)
 
 
+def stable_diffusion_2(graph: Graph) -> None:
+    """The whole method on a checkpoint of Stable Diffusion 2.x's kind."""
+    note = (
+        "# With Stable Diffusion 2.x\n\nThe graph of *quickstart* on a checkpoint of the other kind: linear "
+        "projections, heads 64 wide, and a network that predicts the **velocity** instead of the noise. Nothing "
+        "has to be set for it: the nodes take what the checkpoint says.\n\n**For a real 2.x checkpoint**: 768 x 768 "
+        "for those that predict the velocity (*v2-1_768*), 512 x 512 for the others (*v2-1_512*); all else as for "
+        "1.5, below. Tuned weights of 1.5 and of 2.x do not fit each other.\n\n"
+        f"{FULL}"
+    )
+    _edit(graph, note, "a cat on the beach", SECOND)
+
+
 def per_frame_prompts(graph: Graph) -> None:
     """Words that change over the clip."""
     note = (
@@ -293,8 +306,8 @@ def evaluate(graph: Graph) -> None:
     """The papers' measures of an edit."""
     note = (
         "# Measure an edit\n\n*Evaluate Video* reports what the papers do: frame consistency and agreement with "
-        "the sentence (both need a CLIP model: copy `openai/clip-vit-large-patch14` as a folder to "
-        "`models/clip_vision` and choose it), flicker along the motion, and how much of the background "
+        "the sentence (both need a CLIP model: copy *openai/clip-vit-large-patch14* as a folder to "
+        "*models/clip_vision* and choose it), flicker along the motion, and how much of the background "
         "stayed (needs a mask of the background).\n\nThe numbers of one clip say little: compare settings on "
         f"the same clip.\n\n{FULL}"
     )
@@ -318,7 +331,7 @@ def evaluate(graph: Graph) -> None:
 def apply_saved_weights(graph: Graph) -> None:
     """Another edit from a tuned-weights file: no tuning."""
     note = (
-        "# Edit again without tuning\n\n*Load Tuned Weights* reads a file of `models/tune_a_video` and shows how "
+        "# Edit again without tuning\n\n*Load Tuned Weights* reads a file of *models/tune_a_video* and shows how "
         "it was made; *Apply Tuned Weights* puts it onto the checkpoint. Nothing is tuned: an edit costs "
         f"only inversion and sampling.\n\n{_SAVED_BY_QUICKSTART}\n\nThe strengths say how much the tuned "
         "queries and the layers over time count: 1 is as tuned, 0 is without. Take the frames and the size "
@@ -398,8 +411,8 @@ def load_official(graph: Graph) -> None:
     """A folder of the official code as tuned weights."""
     note = (
         "# Weights of the official code\n\nCopy the folder that the official Tune-A-Video code saved (with "
-        "`unet` inside) to `models/tune_a_video`. The difference to the base checkpoint is taken, so choose "
-        "the base that it was tuned on.\n\nThe folder `official_00001` is what the workflow *save-official* "
+        "*unet* inside) to *models/tune_a_video*. The difference to the base checkpoint is taken, so choose "
+        "the base that it was tuned on.\n\nThe folder *official_00001* is what the workflow *save-official* "
         f"wrote; choose yours instead.\n\n{FULL}"
     )
     edit = "a cat on the snow"
@@ -470,6 +483,7 @@ _ALL: tuple[Callable[[Graph], None], ...] = (
     save_official,
     load_official,
     custom_sampling,
+    stable_diffusion_2,
 )
 
 

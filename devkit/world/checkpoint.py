@@ -19,7 +19,7 @@ from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from .models import LAYERS, SCHEDULE, TOKENS, build_text_encoder, build_unet, build_vae
+from .models import LAYERS, SCHEDULE, TOKENS, build_text_encoder, build_unet, build_vae, prediction_type
 
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
@@ -58,7 +58,7 @@ def save_checkpoint(models: Models, path: str | os.PathLike, dtype: torch.dtype 
 
 
 def load_checkpoint(path: str | os.PathLike) -> Models:
-    """Return the models of a file that `save_checkpoint` wrote.
+    """Return the models of a file that `save_checkpoint` wrote, in SD 1.x's or 2.x's layout.
 
     Raises RuntimeError if keys or shapes are not those of this small layout.
     """
@@ -88,11 +88,13 @@ def to_sd_layout(models: Models, dtype: torch.dtype = torch.float16) -> dict[str
 
 
 def from_sd_layout(weights: dict[str, torch.Tensor]) -> Models:
-    """Return the models of weights under SD 1.x's keys.
+    """Return the models of weights under SD 1.x's keys; 2.x's layout is known by its linear projections.
 
     Raises RuntimeError if keys or shapes are not those of this small layout.
     """
-    unet, text_encoder, vae = build_unet(), build_text_encoder(), build_vae()
+    projection = weights.get(UNET_PREFIX + "input_blocks.1.1.proj_in.weight")
+    version = 2 if projection is not None and projection.ndim == 2 else 1
+    unet, text_encoder, vae = build_unet(version), build_text_encoder(), build_vae()
     _load(unet, {key: UNET_PREFIX + unet_key(key) for key in unet.state_dict()}, weights)
     text_keys = {key: TEXT_PREFIX + _short_text_key(key) for key in text_encoder.state_dict()}
     _load(text_encoder, text_keys, weights)
@@ -116,14 +118,15 @@ def to_diffusers(
     models.unet.save_pretrained(out / "unet")
     models.text_encoder.save_pretrained(out / "text_encoder")
     models.vae.save_pretrained(out / "vae")
-    scheduler().save_pretrained(out / "scheduler")
+    scheduler(prediction_type(models.unet)).save_pretrained(out / "scheduler")
     _copy_tokenizer(source, out / "tokenizer")
     (out / "model_index.json").write_text(_MODEL_INDEX)
 
 
-def scheduler() -> DDIMScheduler:
-    """Return SD 1.x's DDIM scheduler."""
-    return DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+def scheduler(prediction_type: str = SCHEDULE["prediction_type"]) -> DDIMScheduler:
+    """Return the DDIM scheduler of SD 1.x or, for "v_prediction", of 2.x."""
+    plan = SCHEDULE | {"prediction_type": prediction_type}
+    return DDIMScheduler(**plan, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
 def unet_key(key: str) -> str:

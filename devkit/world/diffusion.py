@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from .data import to_tensor
 from .fast import speed_up
-from .models import CONTEXT, EOS_TOKEN, TOKENS, build_text_encoder, build_unet
+from .models import CONTEXT, EOS_TOKEN, TOKENS, build_text_encoder, build_unet, prediction_type
 from .schedule import alphas_cumprod
 from .tokens import USED, tokenize
 from .training import Settings, device, fit, half_precision
@@ -107,13 +107,15 @@ def noise_loss(
     settings: Settings,
     residuals: Callable[..., dict] | None = None,
 ) -> Callable[[int], torch.Tensor]:
-    """Return the loss of a step: the weighted squared error of the predicted noise.
+    """Return the loss of a step: the weighted squared error of the predicted noise or velocity.
 
-    Noisy timesteps, where the composition is decided, are drawn more often and weigh more
-    (by 1 / sqrt(alpha_bar)). `residuals(index, noisy, timesteps, context)` may give further
+    Noisy timesteps, where the composition is decided, are drawn more often. There an error of
+    the noise also weighs more (by 1 / sqrt(alpha_bar)); a velocity's does by what it is.
+    `residuals(index, noisy, timesteps, context)` may give further
     arguments to the UNet, such as a ControlNet's.
     """
     alpha_bar = alphas_cumprod().to(device())
+    velocity = prediction_type(unet) == "v_prediction"
 
     def loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([settings.seed, step])
@@ -130,8 +132,9 @@ def noise_loss(
             context = text(tokens)
             more = residuals(index, noisy, timesteps, context) if residuals else {}
             output = unet(noisy, timesteps, context, **more).sample
-        error = F.mse_loss(output.float(), noise, reduction="none").mean(dim=(1, 2, 3))
-        return (error / share.flatten().sqrt()).mean()
+        target = share.sqrt() * noise - (1 - share).sqrt() * latents if velocity else noise
+        error = F.mse_loss(output.float(), target, reduction="none").mean(dim=(1, 2, 3))
+        return (error if velocity else error / share.flatten().sqrt()).mean()
 
     return loss
 

@@ -18,6 +18,9 @@ EOS_TOKEN = 49407
 HEADS = 2
 """Attention heads, the same number in the whole UNet, as in SD 1.x."""
 
+HEAD_WIDTH = 64
+"""Channels of every attention head in SD 2.x's layout."""
+
 # Integer multiples of the first: ComfyUI computes its channel_mult by integer division.
 CHANNELS = (64, 128, 128)
 """Channels of the UNet's levels (16x16, 8x8 and 4x4)."""
@@ -43,8 +46,15 @@ def build_vae() -> AutoencoderTiny:
     return AutoencoderTiny(scaling_factor=1.0)
 
 
-def build_unet() -> UNet2DConditionModel:
-    """Return an untrained UNet with SD 1.x's kinds of blocks."""
+def build_unet(version: int = 1) -> UNet2DConditionModel:
+    """Return an untrained UNet with the kinds of blocks of SD 1.x or, with `version` 2, of SD 2.x.
+
+    2.x projects linearly around its transformers, and its heads are 64 wide instead of two on every level.
+    """
+    if version == 1:
+        heads = HEADS
+    else:
+        heads = tuple(width // HEAD_WIDTH for width in CHANNELS)
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -54,8 +64,15 @@ def build_unet() -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=CONTEXT,
-        attention_head_dim=HEADS,
+        # diffusers means the number of heads.
+        attention_head_dim=heads,
+        use_linear_projection=version == 2,
     )
+
+
+def prediction_type(unet: UNet2DConditionModel) -> str:
+    """Return what a UNet of this world predicts, in diffusers' words: in 2.x's layout the velocity."""
+    return "v_prediction" if unet.config.use_linear_projection else "epsilon"
 
 
 def build_text_encoder() -> CLIPTextModel:

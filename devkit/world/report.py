@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from .judge import Judge, load_judge
 from .sample import GUIDANCE, STEPS, text_to_image
 from .train import ASSETS
 from .vae import reconstruction_psnr
+from .variants import assemble
 from .vocabulary import BACKGROUNDS, OBJECTS, STYLES, caption, is_held_out
 
 SAMPLES = 200
@@ -115,6 +117,14 @@ def sampling_figures(
     return figures, pictures
 
 
+def load_second(assets: Path) -> Models:
+    """Return the models of the checkpoint of SD 2.x's kind, of its UNet and the base in the folder `assets`."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.safetensors"
+        assemble(assets / "tiny-world.safetensors", assets / "tiny-world-2.safetensors", whole)
+        return load_checkpoint(whole)
+
+
 def write_sheet(pictures: torch.Tensor, path: Path, columns: int = 10) -> None:
     """Write pictures, float (N, H, W, 3) in 0..1, side by side as a PNG."""
     array = pictures.mul(255).round().byte().numpy()
@@ -139,6 +149,7 @@ def main() -> None:
         "vae": vae_figures(models),
         "judge_held_out": judge_figures(judge, images, pool),
         "text_to_image": sampling,
+        "text_to_image_2": sampling_figures(load_second(options.assets), judge, options.samples)[0],
     }
     path = options.assets / "figures.json"
     path.write_text(json.dumps(figures, indent=1) + "\n")

@@ -7,6 +7,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from .checkpoint import Models, scheduler
+from .models import prediction_type
 from .tokens import tokenize
 from .vae import decode
 
@@ -34,7 +35,7 @@ def sample_latents(
 
     `context` (N, 77, 96) is the captions', `empty` (1, 77, 96) the empty caption's.
     """
-    plan = scheduler()
+    plan = scheduler(prediction_type(unet))
     plan.set_timesteps(steps, device=noise.device)
     both = torch.cat([empty.expand_as(context), context])
     latents = noise

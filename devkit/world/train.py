@@ -2,9 +2,9 @@
 
 The stages are vae, judge, base, refine (the base learns on, from more pictures and mostly
 from the styles with fine structure), decoder (the autoencoder's decoder learns on; the
-latents stay) and variants (DreamBooth, LoRA, ControlNet). A killed run goes on where it
-was when the same command is given again. On a CPU, `--workers 2` lets two processes train
-the base and the decoder together.
+latents stay), variants (DreamBooth, LoRA, ControlNet) and second (the UNet in SD 2.x's layout).
+A killed run goes on where it was when the same command is given again. On a CPU, `--workers 2`
+lets two processes train the base, the decoder and the second UNet together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .data import pictures, scenes
 from .models import build_vae
 from .training import averaged_weights, device, write_log
 
-STAGES = ("vae", "judge", "base", "refine", "decoder", "variants")
+STAGES = ("vae", "judge", "base", "refine", "decoder", "variants", "second")
 """Stages, in their order; all of them made the shipped weights."""
 
 POOL = 32000
@@ -65,6 +65,7 @@ def main() -> None:
         "dreambooth": variants.DREAMBOOTH,
         "lora": variants.LORA,
         "controlnet": variants.CONTROLNET,
+        "second": variants.SECOND,
     }
     write_log(settings, options.work, options.out / "training-log.json")
 
@@ -134,6 +135,13 @@ def _variants(options: argparse.Namespace) -> None:
         train(models, options.work, options.out / f"tiny-world-{name}.safetensors")
 
 
+def _second(options: argparse.Namespace) -> None:
+    models = load_checkpoint(options.out / "tiny-world.safetensors")
+    data, _ = _latents(options, REFINE_POOL)
+    out = options.out / "tiny-world-2.safetensors"
+    variants.train_second(models, data, options.work, out, workers=_workers(options))
+
+
 def _workers(options: argparse.Namespace) -> int:
     return options.workers if device().type == "cpu" else 1
 
@@ -145,6 +153,7 @@ _RUN = {
     "refine": _refine,
     "decoder": _decoder,
     "variants": _variants,
+    "second": _second,
 }
 
 

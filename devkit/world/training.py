@@ -99,8 +99,11 @@ def averaged_weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def write_log(stages: dict[str, Settings], folder: Path, path: Path) -> None:
-    """Write the settings and the thinned logs of the stages as JSON."""
-    report = {}
+    """Write the settings and the thinned logs of the stages as JSON.
+
+    Stages that left no log in the folder stay as an earlier file at `path` has them.
+    """
+    report = json.loads(path.read_text()) if path.exists() else {}
     for name, settings in stages.items():
         source = folder / f"{name}.jsonl"
         if not source.exists():
@@ -111,6 +114,7 @@ def write_log(stages: dict[str, Settings], folder: Path, path: Path) -> None:
             "settings": asdict(settings),
             "log": entries[::-1][::stride][::-1],
         }
+    report.pop("torch", None)  # it stays the last entry
     report["torch"] = torch.__version__
     path.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Fine-tuned companions of the base checkpoint: DreamBooth, LoRA and ControlNet."""
+"""Fine-tuned companions of the base checkpoint: DreamBooth, LoRA, ControlNet and SD 2.x's layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.func import functional_call
 
-from .checkpoint import Models, from_sd_layout, to_sd_layout, unet_key
+from .checkpoint import UNET_PREFIX, Models, from_sd_layout, to_sd_layout, unet_key
 from .compose import Scene, compose
 from .data import rendered, scenes
 from .diffusion import (
@@ -24,12 +24,14 @@ from .diffusion import (
     noise_loss,
     ready,
 )
+from .models import build_unet
 from .training import Settings, device, fit
 from .vocabulary import NEW_OBJECT, NEW_STYLE, NEW_WORD, caption
 
 DREAMBOOTH = Settings(steps=500, batch=24, lr=3e-4, warmup=30, ema=0.99, seed=11)
 LORA = Settings(steps=600, batch=24, lr=2e-3, warmup=30, ema=0.99, seed=12)
 CONTROLNET = Settings(steps=900, batch=24, lr=5e-4, warmup=30, ema=0.99, seed=13)
+SECOND = Settings(steps=600, batch=16, lr=6e-4, warmup=30, ema=0.99, seed=14, save_every=40, log_every=20)
 
 RANK = 8
 """Rank of the LoRA."""
@@ -65,8 +67,8 @@ def train_dreambooth(models: Models, folder: Path, out: Path, settings: Settings
     _save(_only_new_rows(changed, before), out)
 
 
-def assemble_dreambooth(base: str | os.PathLike, changes: str | os.PathLike, out: str | os.PathLike) -> None:
-    """Write the full checkpoint of the base file with a DreamBooth file's changes in it."""
+def assemble(base: str | os.PathLike, changes: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Write the full checkpoint of the base file with the changes in it that a DreamBooth or SD 2.x file holds."""
     weights = load_file(base)
     for key, value in load_file(changes).items():
         if key.endswith(_ROWS):
@@ -113,6 +115,39 @@ def train_controlnet(models: Models, folder: Path, out: Path, settings: Settings
     loss = noise_loss(unet, text, data, settings, residuals)
     fit("controlnet", dict(control.named_parameters()), loss, settings, folder)
     save_controlnet(control, out)
+
+
+def train_second(
+    models: Models,
+    data: Captioned,
+    folder: Path,
+    out: Path,
+    settings: Settings = SECOND,
+    workers: int = 1,
+) -> None:
+    """Turn the checkpoint's UNet into one of SD 2.x's layout that predicts velocity, and write the UNet.
+
+    It starts as the trained one; only its first level's heads, 64 wide instead of 32, and what it
+    predicts are new to it. The text encoder stays as it is.
+    """
+    _, text = _trainable(models)
+    text.requires_grad_(False)
+    unet = ready(in_second_layout(models.unet))
+    parameters = dict(unet.named_parameters())
+    loss = noise_loss(unet, text, data, settings)
+    fit("second", parameters, loss, settings, folder, workers=workers)
+    weights = to_sd_layout(Models(unet, text.full(), models.vae))
+    _save({key: value for key, value in weights.items() if key.startswith(UNET_PREFIX)}, out)
+
+
+def in_second_layout(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Return a UNet of SD 2.x's layout with the weights of one of 1.x's, its 1x1 convolutions as linear layers."""
+    second = build_unet(2)
+    weights = unet.state_dict()
+    second.load_state_dict(
+        {key: weights[key].view(value.shape) for key, value in second.state_dict().items()}
+    )
+    return second
 
 
 def save_controlnet(control: ControlNetModel, path: str | os.PathLike) -> None:

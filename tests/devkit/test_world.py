@@ -19,8 +19,10 @@ from devkit.world.backgrounds import SIDE  # noqa: E402
 from devkit.world.compose import Scene, Sprite, compose, random_scene  # noqa: E402
 from devkit.world.data import rendered, scenes  # noqa: E402
 from devkit.world.judge import Judge, load_judge  # noqa: E402
+from devkit.world.models import prediction_type  # noqa: E402
 from devkit.world.schedule import alphas_cumprod  # noqa: E402
 from devkit.world.tokens import tokenize  # noqa: E402
+from devkit.world.variants import in_second_layout  # noqa: E402
 from devkit.world.vocabulary import (  # noqa: E402
     BACKGROUNDS,
     OBJECTS,
@@ -168,6 +170,36 @@ def test_checkpoint_round_trip(random_file):
     assert again.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(again[key], value), key
+
+
+def test_the_second_layout_is_known_by_its_weights(random_file):
+    models = checkpoint.load_checkpoint(random_file)
+    assert prediction_type(models.unet) == "epsilon"
+    second = checkpoint.Models(in_second_layout(models.unet), models.text_encoder, models.vae)
+    weights = checkpoint.to_sd_layout(second)
+    again = checkpoint.from_sd_layout(weights)
+    assert prediction_type(again.unet) == "v_prediction"
+    block = again.unet.down_blocks[0].attentions[0]
+    assert isinstance(block.proj_in, torch.nn.Linear)
+    assert block.transformer_blocks[0].attn1.heads == 1
+    written = checkpoint.to_sd_layout(again)
+    assert all(torch.equal(written[key], value) for key, value in weights.items())
+
+
+def test_linear_projections_are_the_convolutions_they_were(random_file):
+    """With one head on the first level in both layouts, both compute the same."""
+    first = checkpoint.load_checkpoint(random_file).unet
+    second = in_second_layout(first)
+    for block in (first.down_blocks[0], first.up_blocks[-1]):
+        for module in block.modules():
+            if hasattr(module, "heads"):
+                module.heads = 1
+                module.scale = second.down_blocks[0].attentions[0].transformer_blocks[0].attn1.scale
+    generator = torch.Generator().manual_seed(1)
+    noisy, context = (torch.randn(2, *shape, generator=generator) for shape in ((4, 16, 16), (77, 96)))
+    with torch.no_grad():
+        ours, theirs = (unet(noisy, torch.tensor([301, 301]), context).sample for unet in (second, first))
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_a_lacking_key_is_named(random_file):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from devkit.paths import TINY_CHECKPOINT
 from devkit.world.checkpoint import load_checkpoint
-from devkit.world.variants import apply_lora, assemble_dreambooth, load_controlnet
+from devkit.world.variants import apply_lora, assemble, load_controlnet
 from devkit.world.vocabulary import NEW_WORD
 
 TIMESTEPS = torch.tensor([301, 301])
@@ -75,7 +75,7 @@ def test_core_s_lora_loader_finds_a_place_for_every_key(comfyui: Path, caplog) -
 @torch.inference_mode()
 def test_the_assembled_dreambooth_loads_and_knows_its_word(comfyui: Path, tmp_path: Path) -> None:
     path = tmp_path / "whole.safetensors"
-    assemble_dreambooth(TINY_CHECKPOINT, companion("dreambooth"), path)
+    assemble(TINY_CHECKPOINT, companion("dreambooth"), path)
     (model, clip), (base, base_clip) = load(path), load(TINY_CHECKPOINT)
     theirs = load_checkpoint(path).unet(noisy(), TIMESTEPS, context()).sample
     assert same(patched(model)(noisy(), TIMESTEPS, context()), theirs)
@@ -88,6 +88,6 @@ def test_the_assembled_dreambooth_loads_and_knows_its_word(comfyui: Path, tmp_pa
     assert not same(words(clip, new), words(base_clip, new), 1e-2)
 
 
-@pytest.mark.parametrize("kind", ["dreambooth", "lora", "controlnet"])
+@pytest.mark.parametrize("kind", ["dreambooth", "lora", "controlnet", "2"])
 def test_companions_are_small_enough_for_a_checkout(kind: str) -> None:
     assert companion(kind).stat().st_size < 15e6

@@ -1,7 +1,7 @@
 """Development only: lets ComfyUI load the small Stable Diffusion of the closed world.
 
-Link this folder into `custom_nodes`. It adds no nodes; it registers the small layout, so
-that CheckpointLoaderSimple and everything behind it work on such a checkpoint.
+Link this folder into `custom_nodes`. It adds no nodes; it registers the small layouts, SD
+1.x's and 2.x's, so that CheckpointLoaderSimple and everything behind it work on such checkpoints.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import comfy.model_base
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
@@ -75,7 +76,22 @@ class TinySD15(comfy.supported_models.SD15):
         return comfy.supported_models_base.ClipTarget(TinySD1Tokenizer, TinySD1ClipModel)
 
 
-if not any(model.__name__ == TinySD15.__name__ for model in comfy.supported_models.models):
-    comfy.supported_models.models.append(TinySD15)
+class TinySD20(TinySD15):
+    """SD 2.x in small, predicting velocity; recognised by its linear projections as well.
+
+    Its text encoder is that of the small 1.x.
+    """
+
+    unet_config: ClassVar[dict] = {**TinySD15.unet_config, "use_linear_in_transformer": True}
+    unet_extra_config: ClassVar[dict] = comfy.supported_models.SD20.unet_extra_config
+
+    def model_type(self, state_dict, prefix=""):
+        """Return what the UNet predicts: core tells 2.x's kinds apart by a weight that this one does not have."""
+        return comfy.model_base.ModelType.V_PREDICTION
+
+
+for layout in (TinySD15, TinySD20):
+    if not any(model.__name__ == layout.__name__ for model in comfy.supported_models.models):
+        comfy.supported_models.models.append(layout)
 
 NODE_CLASS_MAPPINGS = {}
