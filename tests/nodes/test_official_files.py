@@ -15,7 +15,7 @@ from devkit import comfyui as comfyui_source
 from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
 from tav_core.cli.clip import read_clip
-from tav_core.cli.editing import Sampling, Strengths, invert, sample
+from tav_core.cli.editing import Inversion, Sampling, Strengths, invert, sample
 from tav_core.cli.main import main
 from tav_core.cli.model import load_model
 from tav_core.weights import TunedWeights
@@ -154,7 +154,7 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     python = load_model(folder)
     weights = TunedWeights.load(tuned_file)
     clip = read_clip(clip_file, 0, 1, 3, (64, 64), "crop")
-    noise = invert(python, clip, weights, steps, Strengths(), quiet=True)
+    noise = invert(python, clip, weights, Inversion(steps), Strengths(), quiet=True)
     edit = "a cat on the beach, pixel art style"
     sampling = Sampling(steps=steps, guidance=4.0)
     theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
