@@ -44,8 +44,8 @@ def tune(
     and the state to go on from are written every ``save_every`` steps (0: never), and when the run is stopped or
     fails; the weights at the end. With ``resume`` a finished run of the same inputs is read instead, and an
     unfinished one goes on. ``memory`` is one of `tuning_memory.PRESETS`. ``automatic`` adds as much gradient
-    checkpointing as the free memory takes. ``model`` is only read. Raises OSError if
-    the folder cannot be written, MemoryError with advice if there is not enough memory.
+    checkpointing as the free memory takes. ``model`` is only read. Raises OSError if the folder cannot be written,
+    MemoryError with advice if there is not enough memory.
     """
     # Nodes run in inference mode, whose tensors cannot take part in a backward pass.
     with reporting("tuning") as reporter, torch.inference_mode(False), torch.enable_grad():
@@ -74,7 +74,9 @@ def tune(
         shown = reporter.state.data
         made = shown.get("step", 0)
         raise MemoryError(
-            out_of_memory_message(foreseen, settings, made, shown.get("file") if made else None)
+            out_of_memory_message(
+                foreseen, foreseen.foretold or settings, made, shown.get("file") if made else None
+            )
         )
 
 

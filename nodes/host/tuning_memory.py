@@ -56,6 +56,7 @@ class TuningMemory:
         self.latents = latents
         self.context = context
         self.mode = mode
+        self.foretold: TuningSettings | None = None
 
     def needed(self, settings: TuningSettings, scale: float = 1.0) -> MemoryEstimate:
         """The estimate, at a size of ``scale`` times the clip's. Kept, so that the same sizes cost nothing again."""
@@ -124,9 +125,12 @@ class TuningMemory:
     def foretell(self, settings: TuningSettings, device: torch.device) -> str:
         """Logs the estimate, with a warning where ``device`` has less free, and returns it in a few words.
 
+        ``settings`` are those of the run that begins, and kept as `foretold`.
+
         The network is on the device already. An estimate is advice: a PyTorch that cannot make it is no reason
         not to tune.
         """
+        self.foretold = settings
         try:
             needed = self.needed(settings)
         except _UNTELLABLE as error:

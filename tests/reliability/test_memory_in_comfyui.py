@@ -80,6 +80,20 @@ def test_running_out_of_memory_saves_and_says_what_helps(
     assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.tensors.items())
 
 
+def test_the_advice_is_for_the_checkpointing_that_was_chosen(bench: Workbench, monkeypatch) -> None:
+    failing_at(monkeypatch, bench, 1, MemoryError())
+    management = importlib.import_module("comfy.model_management")
+    real = management.get_free_memory
+    monkeypatch.setattr(
+        management,
+        "get_free_memory",
+        lambda device=None, torch_free_too=False: real(device, torch_free_too) if torch_free_too else 1000,
+    )
+    with pytest.raises(MemoryError) as caught:
+        bench.tune(seed=907, gradient_checkpointing="automatic")
+    assert "need about" in str(caught.value) and "gradient_checkpointing all" not in str(caught.value)
+
+
 def test_another_error_is_not_taken_for_it(bench: Workbench, monkeypatch) -> None:
     failing_at(monkeypatch, bench, 1, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="mat1"):
