@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from .host.checks import check_text_encoder
+
 NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
 
 
@@ -49,10 +51,7 @@ class TAVEditList(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, edits, source) -> io.NodeOutput:
-        if clip is None:
-            raise ValueError(
-                "The input 'clip' is empty: the checkpoint has no text encoder; use one that has."
-            )
+        check_text_encoder(clip)
         sentences = _sentences(edits)
         if not sentences:
             raise ValueError(NO_EDIT)

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..tav_core.prompt_schedule import ScheduleError, blend_embeddings, key_weights, parse_schedule
-from .host.checks import check_numbers
+from .host.checks import check_numbers, check_text_encoder
 
 
 class TAVPromptSchedule(io.ComfyNode):
@@ -59,10 +59,7 @@ class TAVPromptSchedule(io.ComfyNode):
     @classmethod
     def execute(cls, clip, schedule, frame_count, blend) -> io.NodeOutput:
         check_numbers(cls, frame_count=frame_count)
-        if clip is None:
-            raise ValueError(
-                "The input 'clip' is empty: the checkpoint has no text encoder; use one that has."
-            )
+        check_text_encoder(clip)
         try:
             keys = parse_schedule(schedule)
         except ScheduleError as error:

@@ -19,6 +19,12 @@ def check_numbers(node: type[io.ComfyNode], **given: float) -> None:
             )
 
 
+def check_text_encoder(clip: object) -> None:
+    """Raises ValueError if a checkpoint without a text encoder gave nothing for the input 'clip'."""
+    if clip is None:
+        raise ValueError("The input 'clip' is empty: the checkpoint has no text encoder; use one that has.")
+
+
 def check_clip(latent: dict, name: str, least: int = 1) -> Tensor:
     """The (frames, 4, height, width) latents of a LATENT input called ``name``.
 
