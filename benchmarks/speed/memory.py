@@ -31,7 +31,7 @@ def main(size: str, host: str, stage: str, device: str) -> None:
     """Runs the stage and writes what it took as JSON."""
     import torch
 
-    from .run import open_host, prepare
+    from .hosts import open_host, prepare
     from .sizes import SIZES
 
     where = torch.device(device)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from devkit import comfyui as comfyui_source
-from devkit import inprocess
-
 from .flops import flops
+from .hosts import open_host, prepare
 from .memory import peak
 from .sizes import Size
 from .timing import interleaved, matrix_product_rate
 from .work import (
     Inputs,
-    Stage,
     build_unet,
     codec_stages,
     compute_dtype,
@@ -40,24 +35,6 @@ class Plan:
     hosts: tuple[str, ...] = HOSTS
     rounds: int = 5
     device: str = "cpu"
-
-
-def prepare(size: Size, device: torch.device) -> None:
-    """Threads as the size wants them."""
-    if device.type == "cpu" and size.threads:
-        torch.set_num_threads(size.threads)
-
-
-def open_host(host: str, size: Size, device: torch.device) -> Callable[[], dict[str, Callable[[], Stage]]]:
-    """Loads the host's libraries; the result builds the networks and gives what makes each stage."""
-    if host == "plain":
-        return lambda: {"plain": lambda: plain(build_unet(size, device), Inputs(size, device))}
-    if host == "diffusers":
-        return lambda: diffusers_stages(build_unet(size, device), Inputs(size, device))
-    _start_comfyui()
-    from .comfyui import build_model, comfyui_stages  # imports ComfyUI, which had to be started first
-
-    return lambda: comfyui_stages(build_model(build_unet(size, device)), Inputs(size, device))
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> dict:
@@ -152,13 +129,3 @@ def _growth(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dic
         "growth_frames": [at(frames, size.side) for frames in size.growth_frames],
         "growth_sides": [at(size.frames, side) for side in size.growth_sides],
     }
-
-
-def _start_comfyui() -> None:
-    if not _started:
-        folder = tempfile.TemporaryDirectory(prefix="bench-speed-")
-        _started.append(folder)  # lives as long as this process
-        inprocess.start(comfyui_source.locate(), Path(folder.name))
-
-
-_started: list[tempfile.TemporaryDirectory] = []
