@@ -44,11 +44,7 @@ def main(argv: Sequence[str]) -> int:
         page.until(
             "() => document.querySelector('[data-panel=comparison] .tav-count')?.textContent.includes('/')"
         )
-        for name, types in (
-            ("graph.jpg", ()),
-            ("load.jpg", ("TAVLoadVideo",)),
-            ("compare.jpg", ("TAVSample", "TAVCompareVideos")),
-        ):
+        for name, types in (("graph.jpg", ()), ("compare.jpg", ("TAVCompareVideos",))):
             page.look_at(*types)
             picture = page.picture(options.folder / name)
             say(f"  {picture.relative_to(ROOT) if picture.is_relative_to(ROOT) else picture}")
