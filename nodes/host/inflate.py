@@ -77,6 +77,8 @@ class InflatedForward:
         self.inflation = inflation
         self.paths = paths
 
+    # A compiled UNet does not notice what is attached to its blocks later, and would go on without it.
+    @torch.compiler.disable
     def __call__(
         self,
         executor: Callable,
