@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import comfy.model_base
 import comfy.model_management
@@ -12,29 +13,32 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 from devkit.inprocess import pack
 from devkit.parity.comfy_side import comfy_config
 from tav_core.tuning import CHECKPOINTING_MODES
 
-from .work import GUIDANCE, TUNING, Inputs, Stage
+from .sizes import Size
+from .work import GUIDANCE, TUNING, Inputs, Stage, compute_dtype
 
 STEPS = 2
 
 
 def build_model(unet: UNet2DConditionModel) -> ModelPatcher:
-    """A MODEL with the weights of ``unet``."""
+    """A MODEL with the weights of ``unet``; if those are on the meta device, with shapes alone."""
     settings = comfy_config(dict(unet.config))
     config = comfy.supported_models.SD15(dict(settings))
     config.unet_config = dict(settings)
     config.set_inference_dtype(unet.dtype, None)
-    model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.EPS, device="cpu")
-    renamed = comfy.utils.unet_to_diffusers(settings)
-    model.diffusion_model.load_state_dict(
-        {renamed[name]: weight for name, weight in unet.state_dict().items()}
-    )
+    where = torch.device("meta" if unet.device.type == "meta" else "cpu")
+    model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.EPS, device=where)
+    if where.type != "meta":
+        renamed = comfy.utils.unet_to_diffusers(settings)
+        weights = {renamed[name]: weight for name, weight in unet.state_dict().items()}
+        model.diffusion_model.load_state_dict(weights)
     device = comfy.model_management.get_torch_device()
-    return ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
+    return ModelPatcher(model, load_device=device, offload_device=where)
 
 
 def comfyui_stages(model: ModelPatcher, inputs: Inputs) -> dict[str, Callable[[], Stage]]:
@@ -66,27 +70,68 @@ def comfyui_stages(model: ModelPatcher, inputs: Inputs) -> dict[str, Callable[[]
 
         return run
 
-    def tuning(mode: str) -> Stage:
-        core = pack("tav_core.tuning")
-        host = pack("nodes.host.tuning_unet").TuningHost(model)
-        settings = core.TuningSettings(gradient_checkpointing=mode)
-        tuner = core.Tuner(host, inputs.latents, inputs.prompt, settings)
-
-        def run() -> None:
-            with tuner:
-                tuner.step()
-
-        return run
-
     return {
         "plain": plain,
         "inversion": lambda: sample(inflate(model), 1.0),
         "guided sampling": lambda: sample(inflate(model), GUIDANCE),
         **{
-            name: lambda mode=mode: tuning(mode)
+            name: lambda mode=mode: tuning(model, inputs, _settings(mode))
             for name, mode in zip(TUNING, CHECKPOINTING_MODES, strict=True)
         },
     }
+
+
+def tuning(model: ModelPatcher, inputs: Inputs, settings: Any) -> Stage:
+    """One optimiser step."""
+    host = pack("nodes.host.tuning_unet").TuningHost(model)
+    tuner = pack("tav_core.tuning").Tuner(host, inputs.latents, inputs.prompt, settings)
+
+    def run() -> None:
+        with tuner:
+            tuner.step()
+
+    return run
+
+
+def preset_stages(model: ModelPatcher, size: Size, device: torch.device) -> dict[str, Callable[[], Stage]]:
+    """One optimiser step of the clips and memory presets of ``size``, by `preset_stage`."""
+
+    def step(frames: int, preset: str) -> Stage:
+        inputs = Inputs(size, device, frames)
+        return tuning(model, inputs, _foreseen(model, inputs).choose(_settings("none"), preset))
+
+    return {
+        preset_stage(frames, preset): lambda f=frames, p=preset: step(f, p) for frames, preset in size.presets
+    }
+
+
+def preset_stage(frames: int, preset: str) -> str:
+    """What the stage is called."""
+    return f"tuning {frames} frames, {preset}"
+
+
+def chosen(size: Size, device: torch.device, frames: int, preset: str) -> dict:
+    """What a preset makes of the settings, and the estimate in MB; nothing is computed."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=size.side, **size.unet)
+    # Presets that need a GPU are told for one where there is none.
+    nn.Module.to(unet, torch.bfloat16 if size.presets_need_gpu else compute_dtype(size, device))
+    memory = _foreseen(build_model(unet), Inputs(size, torch.device("meta"), frames))
+    settings = memory.choose(_settings("none"), preset)
+    names = ("gradient_checkpointing", "query_rank", "frames_per_step")
+    return {name: getattr(settings, name) for name in names} | {
+        "estimate_mb": memory.needed(settings).total / 2**20
+    }
+
+
+def _settings(checkpointing: str) -> Any:
+    return pack("tav_core.tuning").TuningSettings(gradient_checkpointing=checkpointing)
+
+
+def _foreseen(model: ModelPatcher, inputs: Inputs) -> Any:
+    mode = pack("tav_core.inflation").InflationMode()
+    memory = pack("nodes.host.tuning_memory").TuningMemory
+    return memory(model, tuple(inputs.latents.shape), tuple(inputs.prompt.shape), mode)
 
 
 def inflate(model: ModelPatcher) -> ModelPatcher:

@@ -29,13 +29,22 @@ def open_host(host: str, size: Size, device: torch.device) -> Callable[[], dict[
         return lambda: {"plain": lambda: plain(build_unet(size, device), Inputs(size, device))}
     if host == "diffusers":
         return lambda: diffusers_stages(build_unet(size, device), Inputs(size, device))
-    _start_comfyui()
-    from .comfyui import build_model, comfyui_stages  # imports ComfyUI, which had to be started first
+    start_comfyui()
+    from .comfyui import (  # imports ComfyUI, which had to be started first
+        build_model,
+        comfyui_stages,
+        preset_stages,
+    )
 
-    return lambda: comfyui_stages(build_model(build_unet(size, device)), Inputs(size, device))
+    def stages() -> dict[str, Callable[[], Stage]]:
+        model = build_model(build_unet(size, device))
+        return comfyui_stages(model, Inputs(size, device)) | preset_stages(model, size, device)
+
+    return stages
 
 
-def _start_comfyui() -> None:
+def start_comfyui() -> None:
+    """Makes `comfy` importable in this process, once."""
     if not _started:
         folder = tempfile.TemporaryDirectory(prefix="bench-speed-")
         _started.append(folder)  # lives as long as this process

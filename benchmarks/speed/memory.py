@@ -19,7 +19,10 @@ STEPS = 2
 
 
 def peak(size: str, host: str, stage: str, device: str) -> dict[str, float]:
-    """`peak_mb` and `libraries_mb` of a stage. Raises RuntimeError with the process's last words if it failed."""
+    """`peak_mb` and `libraries_mb` of a stage, `seconds` of its second run.
+
+    Raises RuntimeError with the process's last words if it failed.
+    """
     command = [sys.executable, "-m", "benchmarks.speed.memory", size, host, stage, device]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 (our own module)
     if done.returncode != 0:
@@ -33,17 +36,18 @@ def main(size: str, host: str, stage: str, device: str) -> None:
 
     from .hosts import open_host, prepare
     from .sizes import SIZES
+    from .timing import seconds
 
     where = torch.device(device)
     prepare(SIZES[size], where)
     stages = open_host(host, SIZES[size], where)
     before = _most_resident_mb()
     work = stages()[stage]()
-    for _ in range(STEPS):
-        work()
+    took = [seconds(work, where) for _ in range(STEPS)]
     on_gpu = where.type == "cuda"
     most = torch.cuda.max_memory_allocated(where) / 2**20 if on_gpu else _most_resident_mb()
-    sys.stdout.write(json.dumps({"peak_mb": most, "libraries_mb": 0.0 if on_gpu else before}) + "\n")
+    found = {"peak_mb": most, "libraries_mb": 0.0 if on_gpu else before, "seconds": took[-1]}
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 def _most_resident_mb() -> float:

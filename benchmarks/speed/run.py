@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from tav_core.memory import AllocationMeter
+
 from .flops import flops
-from .hosts import open_host, prepare
+from .hosts import open_host, prepare, start_comfyui
 from .memory import peak
 from .sizes import Size
 from .timing import interleaved, matrix_product_rate
@@ -23,7 +25,7 @@ from .work import (
 )
 
 HOSTS = ("diffusers", "comfyui")
-PARTS = ("stages", "memory", "codec", "growth")
+PARTS = ("stages", "memory", "presets", "codec", "growth")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         "latent_side": plan.size.side,
         "rounds": plan.rounds,
     }
-    work = {"stages": _stages, "memory": _memory, "codec": _codec, "growth": _growth}
+    work = {"stages": _stages, "memory": _memory, "presets": _presets, "codec": _codec, "growth": _growth}
     for part in plan.parts:
         report |= work[part](plan, device, say)
     return report
@@ -63,7 +65,8 @@ def _stages(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dic
     yardstick = plain(unet, inputs)
     rows = []
     for host in plan.hosts:
-        stages = {name: make() for name, make in open_host(host, plan.size, device)().items()}
+        makers = open_host(host, plan.size, device)()
+        stages = {name: makers[name]() for name in _stage_names(host)}
         say(f"timing {len(stages)} stages on {host}, {plan.rounds} rounds")
         p, found = interleaved(stages, yardstick, plan.rounds, device)
         rows.append({"host": host, "stage": "P", "seconds": p, "in_p": 1.0, "flops": flops(yardstick)})
@@ -96,8 +99,33 @@ def _stage_names(host: str) -> list[str]:
 def _codec(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
     say("timing the autoencoder")
     unet, inputs = build_unet(plan.size, device), Inputs(plan.size, device)
-    _, found = interleaved(codec_stages(plan.size, device), plain(unet, inputs), plan.rounds, device)
-    return {"codec": [{"stage": name, **times} for name, times in found.items()]}
+    stages = codec_stages(plan.size, device)
+    _, found = interleaved(
+        {name: stage for name, (_, stage) in stages.items()}, plain(unet, inputs), plan.rounds, device
+    )
+    rows = []
+    for name, (count, stage) in stages.items():
+        with AllocationMeter() as meter:
+            stage()
+        times = {key: value / count for key, value in found[name].items()}
+        rows.append({"stage": name, **times, "tensors_mb": meter.peak / 2**20})
+    return {"codec": rows}
+
+
+def _presets(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
+    start_comfyui()
+    from .comfyui import chosen, preset_stage  # imports ComfyUI, which had to be started first
+
+    rows = []
+    for frames, preset in plan.size.presets:
+        row = {"frames": frames, "preset": preset, **chosen(plan.size, device, frames, preset)}
+        if plan.size.presets_need_gpu and device.type == "cpu":
+            say(f"{preset}, {frames} frames: estimated; a GPU would measure it")
+        else:
+            say(f"memory of tuning {frames} frames, {preset}")
+            row |= peak(plan.size.name, "comfyui", preset_stage(frames, preset), plan.device)
+        rows.append(row)
+    return {"presets": rows}
 
 
 def _growth(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:

@@ -21,7 +21,8 @@ class Size:
 
     unet: a diffusers UNet configuration. frames, side: the clip, in latents of side x side. threads: on a CPU, None
     for all. dtype: on a CPU; a GPU computes in bfloat16. codec: a diffusers autoencoder. growth_frames,
-    growth_sides: the clips that show how cost grows.
+    growth_sides: the clips that show how cost grows. presets: frames and memory presets of the tuning that are tried;
+    presets_need_gpu: elsewhere they are only estimated.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Size:
     dtype: str = "float32"
     growth_frames: tuple[int, ...] = (4, 8, 16, 32, 64)
     growth_sides: tuple[int, ...] = (16, 24, 32, 48)
+    presets: tuple[tuple[int, str], ...] = ()
+    presets_need_gpu: bool = False
 
     @property
     def context(self) -> int:
@@ -59,6 +62,7 @@ SIZES = {
             threads=1,
             growth_frames=(4, 8),
             growth_sides=(8, 16),
+            presets=((4, "fits 6 GB"),),
         ),
         # The configuration whose figures of the official implementation are in the targets.
         Size(
@@ -77,6 +81,8 @@ SIZES = {
             codec=_SD_CODEC,
             growth_frames=(4, 8, 16, 24, 32, 64),
             growth_sides=(32, 48, 64, 96),
+            presets=tuple((n, f"fits {card} GB") for n in (8, 16, 24) for card in (6, 8, 12, 24)),
+            presets_need_gpu=True,
         ),
     )
 }

@@ -9,7 +9,7 @@ from .targets import TARGETS, TARGETS_FOR
 
 def tables(report: dict) -> str:
     """All tables of a report."""
-    parts = [_stages(report), _memory(report), _codec(report), _growth(report)]
+    parts = [_stages(report), _memory(report), _presets(report), _codec(report), _growth(report)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -70,8 +70,38 @@ def _memory(report: dict) -> str:
 def _codec(report: dict) -> str:
     if "codec" not in report:
         return ""
-    rows = [[row["stage"], f"{row['seconds']:.3g}", f"{row['in_p']:.2f}"] for row in report["codec"]]
-    return markdown(["autoencoder", "seconds", "in P"], rows)
+    rows = [
+        [row["stage"], f"{row['seconds']:.3g}", f"{row['in_p']:.2f}", f"{row['tensors_mb']:.0f}"]
+        for row in report["codec"]
+    ]
+    return markdown(["autoencoder", "seconds a frame", "in P", "tensors, MB at most"], rows)
+
+
+def _presets(report: dict) -> str:
+    rows = [
+        [
+            str(row["frames"]),
+            row["preset"],
+            row["gradient_checkpointing"],
+            str(row["query_rank"] or "full"),
+            str(row["frames_per_step"] or "all"),
+            f"{row['estimate_mb']:.0f}",
+            _or_dash(row.get("peak_mb"), "{:.0f}"),
+            _or_dash(row.get("seconds"), "{:.3g}"),
+        ]
+        for row in report.get("presets", [])
+    ]
+    header = [
+        "frames",
+        "memory",
+        "checkpointing",
+        "query rank",
+        "frames per step",
+        "estimate, MB",
+        "measured, MB",
+        "seconds a step",
+    ]
+    return markdown(header, rows) if rows else ""
 
 
 def _growth(report: dict) -> str:

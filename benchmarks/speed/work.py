@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor
+from torch import nn
 
 from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
 from tav_core.diffusers_host import DiffusersHost
@@ -17,8 +18,9 @@ from tav_core.tuning import CHECKPOINTING_MODES, Tuner, TuningSettings
 
 from .sizes import Size
 
-Stage = Callable[[], None]
+Stage = Callable[[], object]
 GUIDANCE = 7.5
+FRAMES_AT_ONCE = 4
 TUNING = tuple(f"tuning, checkpointing {mode}" for mode in CHECKPOINTING_MODES)
 
 
@@ -31,8 +33,7 @@ def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
     """The untouched image model with the seeded weights that all stages and hosts share."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(sample_size=size.side, **size.unet).eval().requires_grad_(False)
-    dtype = compute_dtype(size, device)
-    return unet.to(device) if dtype == unet.dtype else unet.to(device, dtype)
+    return nn.Module.to(unet, device, compute_dtype(size, device))
 
 
 class Inputs:
@@ -117,29 +118,35 @@ def diffusers_stages(unet: UNet2DConditionModel, inputs: Inputs) -> dict[str, Ca
     }
 
 
-def codec_stages(size: Size, device: torch.device) -> dict[str, Stage]:
-    """Encoding and decoding one frame with a random autoencoder of Stable Diffusion's kind."""
+def codec_stages(size: Size, device: torch.device) -> dict[str, tuple[int, Stage]]:
+    """Coding frames with a random autoencoder of Stable Diffusion's kind: how many at once, and the work."""
     torch.manual_seed(0)
     levels = len(size.codec["block_out_channels"])
-    vae = AutoencoderKL(
+    whole = AutoencoderKL(
         latent_channels=4,
+        # Tiles have half the picture's width and height.
+        sample_size=4 * size.side,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         **size.codec,
     ).eval()
-    vae = vae.to(device, compute_dtype(size, device))
+    whole = nn.Module.to(whole, device, compute_dtype(size, device))
+    tiled = copy.copy(whole)
+    tiled.enable_tiling()
     generator = torch.Generator().manual_seed(1)
-    picture = torch.rand(1, 3, 8 * size.side, 8 * size.side, generator=generator).to(device, vae.dtype)
-    latent = torch.randn(1, 4, size.side, size.side, generator=generator).to(device, vae.dtype)
+    pictures = torch.rand(FRAMES_AT_ONCE, 3, 8 * size.side, 8 * size.side, generator=generator)
+    latents = torch.randn(FRAMES_AT_ONCE, 4, size.side, size.side, generator=generator)
+    pictures, latents = (t.to(device, compute_dtype(size, device)) for t in (pictures, latents))
 
-    def run(work: Callable[[], Tensor]) -> Stage:
-        def stage() -> None:
-            with torch.no_grad():
-                work()
+    def encoding(vae: AutoencoderKL, count: int) -> Stage:
+        return torch.no_grad()(lambda: vae.encode(pictures[:count]).latent_dist.mean)
 
-        return stage
+    def decoding(vae: AutoencoderKL, count: int) -> Stage:
+        return torch.no_grad()(lambda: vae.decode(latents[:count]).sample)
 
+    ways = {"": (whole, 1), f", {FRAMES_AT_ONCE} at once": (whole, FRAMES_AT_ONCE), ", in tiles": (tiled, 1)}
     return {
-        "encoding a frame": run(lambda: vae.encode(picture).latent_dist.mean),
-        "decoding a frame": run(lambda: vae.decode(latent).sample),
+        f"{name}{way}": (count, work(vae, count))
+        for name, work in (("encoding a frame", encoding), ("decoding a frame", decoding))
+        for way, (vae, count) in ways.items()
     }

@@ -14,6 +14,7 @@ from benchmarks.loss.run import held_out
 from benchmarks.loss.schedules import SCHEDULES, settings
 from benchmarks.speed.flops import flops
 from benchmarks.speed.memory import peak
+from benchmarks.speed.run import Plan, run
 from benchmarks.speed.sizes import SIZES
 from benchmarks.speed.table import tables
 from benchmarks.speed.targets import TARGETS
@@ -60,7 +61,7 @@ def test_the_issue_s_configuration():
 
 
 def test_a_whole_small_run(tmp_path, comfyui, capsys):
-    options = ["--size", "tiny", "--rounds", "1", "--parts", "stages,codec,growth"]
+    options = ["--size", "tiny", "--rounds", "1", "--parts", "stages,presets,codec,growth"]
     file = tmp_path / "report.json"
     assert bench.main(["speed", *options, "--json", str(file), "--plots", str(tmp_path)]) == 0
     report = json.loads(file.read_text())
@@ -69,6 +70,12 @@ def test_a_whole_small_run(tmp_path, comfyui, capsys):
         assert {(host, stage) for stage in (*TARGETS, "P")} <= stages
     assert all(row["seconds"] > 0 and row["flops"] > 0 for row in report["stages"])
     assert [row["frames"] for row in report["growth_frames"]] == [4, 8]
+    (preset,) = report["presets"]
+    assert preset["gradient_checkpointing"] == "none" and 0 < preset["estimate_mb"] < preset["peak_mb"]
+    codec = {row["stage"]: row["tensors_mb"] for row in report["codec"]}
+    assert (
+        codec["encoding a frame, in tiles"] < codec["encoding a frame"] < codec["encoding a frame, 4 at once"]
+    )
     assert "tuning, checkpointing all" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "frames.png",
@@ -77,6 +84,15 @@ def test_a_whole_small_run(tmp_path, comfyui, capsys):
     ]
     assert "5.5" in tables({**report, "size": "cpu"})  # targets stand beside their configuration only
     assert "5.5" not in tables({**report, "codec": [], "growth_frames": [], "growth_sides": [], "stages": []})
+
+
+def test_presets_of_a_card_s_size_are_estimated_without_one(comfyui):
+    found = run(Plan(SIZES["sd15"], parts=("presets",)), print)["presets"]
+    by = {(row["frames"], row["preset"]): row for row in found}
+    assert len(by) == 12 and all("peak_mb" not in row for row in found)
+    assert by[24, "fits 12 GB"]["estimate_mb"] < 11 * 1024
+    assert by[16, "fits 8 GB"]["estimate_mb"] < 7.5 * 1024
+    assert by[16, "fits 8 GB"]["query_rank"] == by[24, "fits 12 GB"]["query_rank"] == 0
 
 
 def test_held_out_pairs_cover_the_schedule_and_are_always_the_same():
