@@ -166,7 +166,7 @@ def _check_run(reference: Reference, side: Side, run: str) -> Iterator[Check]:
     ]
     frozen = tuple(sorted({name.split(".attn")[0] for name in never}))
     steps = len(numbers["loss"])
-    settings = TuningSettings(
+    settings = TuningSettings.official(
         steps=steps,
         learning_rate=facts.get("lr", 3e-5),
         max_grad_norm=facts.get("max_grad_norm", facts.get("clip", 1.0)),

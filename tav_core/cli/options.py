@@ -76,13 +76,15 @@ def add_clip(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
     """How to tune. ``steps`` names the option for the number of steps."""
     defaults, mode = TuningSettings(), InflationMode()
-    group = parser.add_argument_group("tuning (the defaults are the paper's)")
+    group = parser.add_argument_group(
+        "tuning (the paper's: --timesteps random --temporal-rate 1 and 500 steps)"
+    )
     group.add_argument(
         steps,
         dest="tuning_steps",
         type=at_least(1),
         default=defaults.steps,
-        help="default: 500; 300 often do",
+        help=f"default: {defaults.steps}",
     )
     group.add_argument(
         "--learning-rate", type=_positive, default=defaults.learning_rate, help="default: 3e-5"
@@ -116,10 +118,16 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
         help="for long clips: learn from so many consecutive frames at a time; 0: from all",
     )
     group.add_argument(
-        "--timesteps", choices=TIMESTEP_DRAWS, default=defaults.timesteps, help="how noise levels are drawn"
+        "--timesteps",
+        choices=TIMESTEP_DRAWS,
+        default=defaults.timesteps,
+        help=f"how noise levels are drawn (default: {defaults.timesteps})",
     )
     group.add_argument(
-        "--temporal-rate", type=_positive, default=1.0, help="factor on the rate of the temporal layers"
+        "--temporal-rate",
+        type=_positive,
+        default=defaults.temporal_rate,
+        help=f"factor on the rate of the temporal layers (default: {defaults.temporal_rate:g})",
     )
     group.add_argument(
         "--gradient-checkpointing",

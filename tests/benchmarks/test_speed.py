@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from benchmarks.speed.table import tables
 from benchmarks.speed.targets import TARGETS
 from benchmarks.speed.timing import interleaved
 from devkit import bench
+from tav_core.tuning import TuningSettings
 
 CPU = torch.device("cpu")
 
@@ -104,13 +106,16 @@ def test_held_out_pairs_cover_the_schedule_and_are_always_the_same():
 
 
 def test_every_schedule_makes_settings():
-    assert settings("official", 3e-5, 500, 0).schedule == "constant"
+    official = settings("official", 3e-5, 500, 0)
+    assert (official.timesteps, official.temporal_rate, official.schedule) == ("random", 1.0, "constant")
+    shown = settings("default", TuningSettings().learning_rate, TuningSettings().steps, 0)
+    assert shown == replace(TuningSettings(), gradient_checkpointing="none")
     assert all(settings(name, 1e-4, 200, 1).steps == 200 for name in SCHEDULES)
 
 
 def test_a_small_comparison_of_schedules(tmp_path, tiny_checkpoint):
     file = tmp_path / "loss.json"
-    name = "evenly spread timesteps"
+    name = "evenly spread"
     options = [
         "--steps",
         "2",

@@ -387,16 +387,18 @@ def test_a_window_has_at_least_two_frames(frames):
 
 def test_steps_are_adamw_with_decay_on_everything_after_clipping(host, clip, context):
     layers = tuned_temporal(host)
-    settings = {"learning_rate": 1e-2, "weight_decay": 0.1, "max_grad_norm": 0.01, "betas": (0.8, 0.95)}
+    settings = {"learning_rate": 1e-2, "temporal_rate": 5.0, "weight_decay": 0.1, "max_grad_norm": 0.01}
+    settings["betas"] = (0.8, 0.95)
     start = values(Tuner(host, clip, context, TuningSettings(**settings), temporal=copy.deepcopy(layers)))
     tuner, reports, applied = tune(host, clip, context, 3, temporal=layers, **settings)
     for name, weight in start.items():
+        rate = 5e-2 if ".attn_temp." in name else 1e-2
         weight, mean, square = weight.double(), 0.0, 0.0
         for i, gradients in enumerate(applied, 1):
             gradient = gradients[name].double()
             mean, square = 0.8 * mean + 0.2 * gradient, 0.95 * square + 0.05 * gradient**2
             step = mean / (1 - 0.8**i) / ((square / (1 - 0.95**i)).sqrt() + 1e-8)
-            weight = weight * (1 - 1e-2 * 0.1) - 1e-2 * step
+            weight = weight * (1 - rate * 0.1) - rate * step
         torch.testing.assert_close(values(tuner)[name].double(), weight, rtol=1e-4, atol=1e-6)
     for report, gradients in zip(reports, applied, strict=True):
         assert report.grad_norm > 0.01
@@ -435,7 +437,14 @@ def test_every_draw_is_used_once_and_in_order(host, clip, context):
 
 
 def test_learning_rates_follow_the_schedule_and_decide_the_step_size(host, clip, context):
-    settings = {"schedule": "linear", "warmup_steps": 1, "steps": 4, "learning_rate": 1e-2, "weight_decay": 0}
+    settings = {
+        "schedule": "linear",
+        "warmup_steps": 1,
+        "steps": 4,
+        "learning_rate": 1e-2,
+        "temporal_rate": 1,
+    }
+    settings["weight_decay"] = 0
     before = values(Tuner(host, clip, context, TuningSettings(**FAST)))
     with Tuner(host, clip, context, TuningSettings(**{**FAST, **settings})) as tuner:
         first = tuner.step()
@@ -455,6 +464,14 @@ def test_gradients_of_a_draw_are_those_of_its_step_and_change_nothing(host, clip
         assert tuner.step_count == 0
     _, _, applied = tune(host, clip, context, 1, draw=draw_of(200), max_grad_norm=1e9)
     assert equal(gradients, applied[0])
+
+
+def test_the_official_settings_are_the_official_code_s():
+    """configs/*.yaml and train_tuneavideo.py of the official repository."""
+    official = TuningSettings.official(seed=3)
+    assert (official.steps, official.learning_rate, official.weight_decay) == (500, 3e-5, 1e-2)
+    assert (official.betas, official.max_grad_norm, official.schedule) == ((0.9, 0.999), 1.0, "constant")
+    assert (official.timesteps, official.temporal_rate, official.seed) == ("random", 1.0, 3)
 
 
 @pytest.mark.parametrize(
