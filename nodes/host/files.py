@@ -72,7 +72,8 @@ def prefix_problem(prefix: str | None) -> str | None:
 def new_path(prefix: str) -> Path:
     """A path for a new file: ``<prefix>_00001.safetensors`` with the first free number.
 
-    ``prefix`` may hold subfolders and ComfyUI's %year% and so on. Raises ValueError if it leaves the folder.
+    ``prefix`` may hold subfolders and ComfyUI's %year% and so on. Raises ValueError if it leaves the folder, OSError
+    with one plain sentence if its subfolder cannot be made.
     """
     problem = prefix_problem(prefix)
     if problem:
@@ -82,7 +83,10 @@ def new_path(prefix: str) -> Path:
         raise ValueError(
             f"The input 'filename_prefix' leads over a link out of models/{FOLDER}; choose a folder that is inside."
         )
-    folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))
+    try:
+        folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))
+    except OSError as error:
+        raise _unwritable((base / prefix.strip()).parent, error) from error
     return first_free(Path(folder), name, ".safetensors")
 
 
@@ -119,13 +123,15 @@ def check_room(folder: Path, size: int) -> None:
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise OSError(
-            f"The folder {folder} cannot be written ({error.strerror}); give ComfyUI the right to."
-        ) from error
+        raise _unwritable(folder, error) from error
     if free < size:
         raise OSError(
             f"The disk with {folder} has {free / 1e6:.0f} MB left and tuning may need {size / 1e6:.0f} MB; make room."
         )
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"The folder {folder} cannot be written ({error.strerror}); give ComfyUI the right to.")
 
 
 def stamp(name: str | None) -> str:
