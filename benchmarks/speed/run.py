@@ -152,8 +152,16 @@ def _growth(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dic
             / frames,
         }
 
+    def inversion(steps: int) -> dict:
+        say(f"timing {steps} steps")
+        inputs = Inputs(plan.size, device)
+        stages = {"inversion": inflated(unet, inputs, steps=steps)}
+        _, found = interleaved(stages, plain(unet, inputs), plan.rounds, device)
+        return {"steps": steps, **found["inversion"]}
+
     size = plan.size
     return {
+        "growth_steps": [inversion(steps) for steps in size.growth_steps],
         "growth_frames": [at(frames, size.side) for frames in size.growth_frames],
         "growth_sides": [at(size.frames, side) for side in size.growth_sides],
     }

@@ -21,8 +21,8 @@ class Size:
 
     unet: a diffusers UNet configuration. frames, side: the clip, in latents of side x side. threads: on a CPU, None
     for all. dtype: on a CPU; a GPU computes in bfloat16. codec: a diffusers autoencoder. growth_frames,
-    growth_sides: the clips that show how cost grows. presets: frames and memory presets of the tuning that are tried;
-    presets_need_gpu: elsewhere they are only estimated.
+    growth_sides: the clips that show how cost grows; growth_steps: steps of inversion, up to 25. presets: frames and
+    memory presets of the tuning that are tried; presets_need_gpu: elsewhere they are only estimated.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Size:
     dtype: str = "float32"
     growth_frames: tuple[int, ...] = (4, 8, 16, 32, 64)
     growth_sides: tuple[int, ...] = (16, 24, 32, 48)
+    growth_steps: tuple[int, ...] = (1, 2, 4, 8)
     presets: tuple[tuple[int, str], ...] = ()
     presets_need_gpu: bool = False
 

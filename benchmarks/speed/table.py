@@ -126,7 +126,18 @@ def _growth(report: dict) -> str:
         "attention and norms, ms a frame",
         "temporal layers, ms a frame",
     ]
-    return markdown(header, rows) if rows else ""
+    steps = [
+        [
+            str(row["steps"]),
+            f"{row['seconds']:.3g}",
+            f"{row['in_p']:.2f}",
+            f"{row['in_p'] / row['steps']:.2f}",
+        ]
+        for row in report.get("growth_steps", [])
+    ]
+    parts = [markdown(header, rows)] if rows else []
+    parts += [markdown(["steps of inversion", "seconds", "in P", "in P a step"], steps)] if steps else []
+    return "\n\n".join(parts)
 
 
 def _or_dash(value: float | None, form: str) -> str:

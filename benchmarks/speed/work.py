@@ -70,11 +70,11 @@ def fresh_layers(host: DiffusersHost) -> dict[str, BlockResidual]:
     return {name: layers[name] for name in layers.names}
 
 
-def inflated(unet: UNet2DConditionModel, inputs: Inputs, temporal: bool = True) -> Stage:
-    """One forward pass of the inflated model under one prompt: what a step of inversion takes."""
+def inflated(unet: UNet2DConditionModel, inputs: Inputs, temporal: bool = True, steps: int = 1) -> Stage:
+    """Steps of inversion: each one forward pass of the inflated model under one prompt."""
     host = DiffusersHost(unet, NoiseSchedule.scaled_linear())
     denoiser = host.denoiser(inputs.prompt, layers=fresh_layers(host) if temporal else {})
-    sigmas = inversion_sigmas(host.schedule.sigmas, 50)[25:27].to(inputs.latents.device)
+    sigmas = inversion_sigmas(host.schedule.sigmas, 50)[25 : 26 + steps].to(inputs.latents.device)
 
     def run() -> None:
         ddim_invert(denoiser, inputs.latents, sigmas)

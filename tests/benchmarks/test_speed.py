@@ -72,6 +72,7 @@ def test_a_whole_small_run(tmp_path, comfyui, capsys):
         assert {(host, stage) for stage in (*TARGETS, "P")} <= stages
     assert all(row["seconds"] > 0 and row["flops"] > 0 for row in report["stages"])
     assert [row["frames"] for row in report["growth_frames"]] == [4, 8]
+    assert [row["steps"] for row in report["growth_steps"]] == [1, 2, 4, 8]
     (preset,) = report["presets"]
     assert preset["gradient_checkpointing"] == "none" and 0 < preset["estimate_mb"] < preset["peak_mb"]
     codec = {row["stage"]: row["tensors_mb"] for row in report["codec"]}
