@@ -23,6 +23,7 @@ from tav_core.tuning import TRAINABLE_SETS, Tuner, TuningSettings
 from tav_core.weights import (
     FORMAT,
     FORMAT_VERSION,
+    REST_PLACES,
     TunedMetadata,
     TunedWeights,
     WeightsError,
@@ -283,6 +284,34 @@ def test_whole_numbers_are_refused(tmp_path):
     path = tmp_path / "ints.safetensors"
     save_file({"a": torch.ones(2, dtype=torch.int32)}, path, metadata=METADATA.to_header())
     assert "a holds" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("a" * 201, torch.ones(2), "which no layer has"),
+        ("a\nb", torch.ones(2), "which no layer has"),
+        ("a", torch.ones(2, dtype=torch.int64), "holds values of the type I64"),
+        ("a", torch.ones(2, dtype=torch.float8_e4m3fn), "holds values of the type F8"),
+        ("a", torch.ones(1, 2, 3), "has the shape [1, 2, 3], which no layer has"),
+        ("a", torch.ones(0, 3), "has the shape [0, 3], which no layer has"),
+    ],
+    ids=["long name", "two lines", "int64", "float8", "three dimensions", "nothing"],
+)
+def test_entries_that_no_tuned_file_has_are_refused_unread(tmp_path, name, tensor, said):
+    path = tmp_path / "strange.safetensors"
+    save_file({name: tensor}, path, metadata=METADATA.to_header())
+    message = refusal(path)
+    assert said in message and len(message) < 200 and message.isprintable()
+
+
+@pytest.mark.parametrize("places", [torch.tensor([10**6], dtype=torch.int32), torch.tensor([1.0])])
+def test_a_rest_that_lies_nowhere_is_refused(tmp_path, places):
+    path = tmp_path / "rest.safetensors"
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    tensors = {f"{layer}.diff": torch.ones(4, 4), f"{layer}.{REST_PLACES}": places}
+    save_file(tensors, path, metadata=METADATA.to_header())
+    assert "holds no places" in refusal(path)
 
 
 # Saving in one go
