@@ -130,6 +130,7 @@ def save_official(
     unet = Path(folder) / "unet"
     if unet.exists():
         raise FileExistsError(f"{unet} exists already; choose another folder")
+    index = None if pipeline is None else _pipeline_index(Path(pipeline))
     tensors = {name: tensor.to(dtype) for name, tensor in official_tensors(weights, base).items()}
     text = json.dumps(official_config(config), indent=2) + "\n"
     own = {tensor.dtype for tensor in weights.tensors.values()}
@@ -137,8 +138,8 @@ def save_official(
         save_tensors(unet / f"{WEIGHTS}.safetensors", tensors, {"format": "pt"})
         weights.save(unet / SIDECAR, own.pop() if len(own) == 1 else torch.float32)
         _write_text(unet / "config.json", text)
-        if pipeline is not None:
-            _copy_pipeline(Path(pipeline), Path(folder))
+        if pipeline is not None and index is not None:
+            _copy_pipeline(Path(pipeline), index, Path(folder))
     except BaseException:
         # Half a UNet would be taken for a whole one, and be in the way of the next try.
         shutil.rmtree(unet, ignore_errors=True)
@@ -364,14 +365,21 @@ def _prediction_type(pipeline: Path) -> str:
         config = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return TunedMetadata.prediction_type
-    return str(config.get("prediction_type", TunedMetadata.prediction_type))
+    known = config if isinstance(config, dict) else {}
+    return str(known.get("prediction_type", TunedMetadata.prediction_type))
 
 
-def _copy_pipeline(source: Path, folder: Path) -> None:
+def _pipeline_index(source: Path) -> dict:
     try:
         index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{source.name}: it is no diffusers folder with a model_index.json") from error
+    except (OSError, ValueError):
+        index = None
+    if not isinstance(index, dict):
+        raise WeightsError(f"{source.name}: it is no diffusers folder with a model_index.json")
+    return index
+
+
+def _copy_pipeline(source: Path, index: dict, folder: Path) -> None:
     for part in _PARTS:
         if (source / part).is_dir():
             shutil.copytree(source / part, folder / part, dirs_exist_ok=True)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -79,7 +79,7 @@ class TuningSettings:
     @classmethod
     def official(cls, **changes: Any) -> "TuningSettings":
         """The paper's and the official code's settings, with ``changes``."""
-        return cls(**{"steps": 500, "timesteps": "random", "temporal_rate": 1.0} | changes)
+        return replace(cls(steps=500, timesteps="random", temporal_rate=1.0), **changes)
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,19 @@ def test_a_whole_pipeline_is_written_and_nothing_is_overwritten(tmp_path: Path, 
     assert load_official(tmp_path / "out", base).metadata.prediction_type == "v_prediction"
 
 
+@pytest.mark.parametrize("index", [None, "", "[]", "7", "{"])
+def test_a_folder_that_is_no_pipeline_is_refused_before_anything_is_written(
+    tmp_path: Path, base, config, blocks, index: str | None
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    if index is not None:
+        (source / "model_index.json").write_text(index)
+    with pytest.raises(WeightsError, match="source: it is no diffusers folder"):
+        save_official(tmp_path / "out", tuned(blocks, 0), base, config, pipeline=source)
+    assert not (tmp_path / "out").exists()
+
+
 def test_configurations_without_an_official_counterpart_are_refused(config) -> None:
     with pytest.raises(WeightsError, match="AttnDownBlock2D"):
         official_config(config | {"down_block_types": ("AttnDownBlock2D", "DownBlock2D")})
