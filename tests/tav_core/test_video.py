@@ -20,6 +20,7 @@ from tav_core.video import (
     VideoError,
     VideoInfo,
     check_readable,
+    glance,
     largest_count,
     probe,
     read_frames,
@@ -358,6 +359,32 @@ def test_gigantic_numbers_end_in_the_same_sentence(clip):
         read_frames(clip, start=11, step=10**15, count=10**15)
     with pytest.raises(VideoError, match="cannot start at frame"):
         read_frames(clip, start=10**18, count=10**18, fps=30)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        probe,
+        check_readable,
+        *(lambda path, fps=fps: read_frames(path, 0, 1, 2, fps=fps) for fps in (None, 10)),
+    ],
+)
+def test_a_header_without_frames_is_told(tmp_path, read):
+    path = write_clip(tmp_path / "headless.mkv")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75") + 12])  # up to the first cluster of frames
+    with pytest.raises(VideoError, match="No frame of headless.mkv can be decoded"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [probe, check_readable, glance])
+def test_a_decoder_that_gives_up_is_told(clip, monkeypatch, read):
+    def give_up(*_):
+        raise cv2.error("assertion failed")
+
+    monkeypatch.setattr(cv2, "VideoCapture", give_up)
+    with pytest.raises(VideoError, match="cannot be decoded: save it again"):
+        read(clip)
 
 
 def test_no_decoder_noise(tmp_path):
