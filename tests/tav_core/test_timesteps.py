@@ -69,7 +69,16 @@ def test_the_temporal_layers_have_a_rate_of_their_own(host, clip, context):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"timesteps": "prime"}, {"temporal_rate": 0.0}, {"temporal_rate": float("nan")}]
+    "wrong",
+    [
+        {"timesteps": "prime"},
+        {"temporal_rate": 0.0},
+        {"temporal_rate": float("nan")},
+        {"steps": 0},
+        {"accumulation": 0},
+        {"query_rank": -1},
+    ],
+    ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError):
