@@ -21,12 +21,14 @@ STEPS = 2
 def peak(size: str, host: str, stage: str, device: str) -> dict[str, float]:
     """`peak_mb` and `libraries_mb` of a stage, `seconds` of its second run.
 
-    Raises RuntimeError with the process's last words if it failed.
+    Raises MemoryError if a GPU was too small, RuntimeError with the process's last words if it failed otherwise.
     """
     command = [sys.executable, "-m", "benchmarks.speed.memory", size, host, stage, device]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 (our own module)
     if done.returncode != 0:
-        raise RuntimeError(f"{host}, {stage}: {done.stderr.strip().splitlines()[-1:]}")
+        last = done.stderr.strip().splitlines()[-1:]
+        too_small = any("OutOfMemoryError" in line for line in last)
+        raise (MemoryError if too_small else RuntimeError)(f"{host}, {stage}: {last}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

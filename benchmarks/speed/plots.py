@@ -47,8 +47,8 @@ def _bars(report: dict) -> np.ndarray:
     lines = []
     for host in dict.fromkeys(row["host"] for row in report["stages"]):
         found = {row["stage"]: row["in_p"] for row in report["stages"] if row["host"] == host}
-        heights = [found[stage] for stage in stages]
-        lines.append(Line(host, list(range(len(stages))), heights, dots=True))
+        places = [place for place, stage in enumerate(stages) if stage in found]
+        lines.append(Line(host, places, [found[stages[place]] for place in places], dots=True))
     short = [stage.removeprefix("tuning, checkpointing ") for stage in stages]
     return draw(
         lines, "inversion, guided sampling; tuning with checkpointing none, attention, all", "P", short

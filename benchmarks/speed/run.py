@@ -67,6 +67,7 @@ def _stages(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dic
     for host in plan.hosts:
         makers = open_host(host, plan.size, device)()
         stages = {name: makers[name]() for name in _stage_names(host)}
+        stages = {name: stage for name, stage in stages.items() if _fits(name, stage, say)}
         say(f"timing {len(stages)} stages on {host}, {plan.rounds} rounds")
         p, found = interleaved(stages, yardstick, plan.rounds, device)
         rows.append({"host": host, "stage": "P", "seconds": p, "in_p": 1.0, "flops": flops(yardstick)})
@@ -87,8 +88,26 @@ def _memory(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dic
     for host, stages in names.items():
         for stage in stages:
             say(f"memory of {stage} ({host})")
-            rows.append({"host": host, "stage": stage, **peak(plan.size.name, host, stage, plan.device)})
+            found = _peak(plan, host, stage, say)
+            rows += [{"host": host, "stage": stage, **found}] if found else []
     return {"memory": rows}
+
+
+def _fits(name: str, stage: Callable[[], object], say: Callable[[str], None]) -> bool:
+    try:
+        stage()
+    except torch.OutOfMemoryError:
+        say(f"{name}: left out, the GPU is too small")
+        return False
+    return True
+
+
+def _peak(plan: Plan, host: str, stage: str, say: Callable[[str], None]) -> dict[str, float]:
+    try:
+        return peak(plan.size.name, host, stage, plan.device)
+    except MemoryError:
+        say(f"{stage}: left out, the GPU is too small")
+        return {}
 
 
 def _stage_names(host: str) -> list[str]:
@@ -123,7 +142,7 @@ def _presets(plan: Plan, device: torch.device, say: Callable[[str], None]) -> di
             say(f"{preset}, {frames} frames: estimated; a GPU would measure it")
         else:
             say(f"memory of tuning {frames} frames, {preset}")
-            row |= peak(plan.size.name, "comfyui", preset_stage(frames, preset), plan.device)
+            row |= _peak(plan, "comfyui", preset_stage(frames, preset), say)
         rows.append(row)
     return {"presets": rows}
 

@@ -13,13 +13,16 @@ import torch
 from benchmarks.chart import Line, draw
 from benchmarks.loss.run import held_out
 from benchmarks.loss.schedules import SCHEDULES, settings
+from benchmarks.speed import run as runs
 from benchmarks.speed.flops import flops
 from benchmarks.speed.memory import peak
+from benchmarks.speed.plots import write_plots
 from benchmarks.speed.run import Plan, run
 from benchmarks.speed.sizes import SIZES
 from benchmarks.speed.table import tables
 from benchmarks.speed.targets import TARGETS
 from benchmarks.speed.timing import interleaved
+from benchmarks.speed.work import TUNING
 from devkit import bench
 from tav_core.tuning import TuningSettings
 
@@ -87,6 +90,32 @@ def test_a_whole_small_run(tmp_path, comfyui, capsys):
     ]
     assert "5.5" in tables({**report, "size": "cpu"})  # targets stand beside their configuration only
     assert "5.5" not in tables({**report, "codec": [], "growth_frames": [], "growth_sides": [], "stages": []})
+
+
+def test_a_stage_that_a_gpu_has_no_room_for_is_left_out(monkeypatch, tmp_path):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def no_room(size, host, stage, device):
+        if stage == "inversion":
+            raise MemoryError(stage)
+        return {"peak_mb": 1.0, "libraries_mb": 0.0}
+
+    stages = {
+        name: too_large if name == "inversion" else lambda: torch.ones(2) @ torch.ones(2) for name in TARGETS
+    }
+    stages |= {name: lambda: torch.ones(2) @ torch.ones(2) for name in TUNING}
+    monkeypatch.setattr(runs, "open_host", lambda *_: lambda: {n: lambda s=s: s for n, s in stages.items()})
+    monkeypatch.setattr(runs, "peak", no_room)
+    said: list[str] = []
+    plan = Plan(SIZES["tiny"], ("stages", "memory"), ("diffusers",), rounds=1)
+    report = run(plan, said.append)
+    for part in ("stages", "memory"):
+        names = {row["stage"] for row in report[part]}
+        assert "inversion" not in names and "guided sampling" in names
+    assert sum("inversion: left out" in line for line in said) == 2
+    assert tables(report)
+    assert [path.name for path in write_plots(report, tmp_path)] == ["stages.png"]
 
 
 def test_presets_of_a_card_s_size_are_estimated_without_one(comfyui):
