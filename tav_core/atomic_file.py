@@ -1,4 +1,4 @@
-"""Safetensors files that are whole or not there."""
+"""Files that are whole or not there."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from torch import Tensor
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file beside ``path`` and moves it there in one go. Raises OSError if it cannot."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tav-{secrets.token_hex(8)}.tmp"
+    temporary = _beside(path)
     try:
         temporary.touch()
         # The mode of any new file here; the library would make it its writer's alone.
@@ -29,3 +29,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         raise OSError(f"{path.name} could not be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Writes a text file beside ``path`` and moves it there in one go. Raises OSError if it cannot."""
+    temporary = _beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".tav-{secrets.token_hex(8)}.tmp"

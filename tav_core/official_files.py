@@ -16,9 +16,7 @@ Round trips are exact:
 
 import json
 import logging
-import os
 import pickle
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +26,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .atomic_file import save_tensors
+from .atomic_file import save_tensors, save_text
+from .official_pipeline import copy_pipeline, pipeline_index, prediction_type
 from .weights import (
     REST_PLACES,
     REST_VALUES,
@@ -44,7 +43,6 @@ SIDECAR = "tune_a_video.safetensors"
 _TEMPORAL = (".attn_temp.", ".norm_temp.")
 _QUERIES = (".attn1.to_q.weight", ".attn2.to_q.weight")
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
-_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 _LISTED = 2
 # What the official class registers, in its order, with its defaults.
 _CONFIG = {
@@ -107,7 +105,7 @@ def load_official(source: Path, base: Mapping[str, Tensor], exact: bool = True) 
     for block in blocks:
         _drop_neutral_norm(tensors, block)
     metadata = TunedMetadata(
-        base_fingerprint=fingerprint(base), prediction_type=_prediction_type(path.parent.parent)
+        base_fingerprint=fingerprint(base), prediction_type=prediction_type(path.parent.parent)
     )
     return TunedWeights(tensors, metadata)
 
@@ -130,16 +128,16 @@ def save_official(
     unet = Path(folder) / "unet"
     if unet.exists():
         raise FileExistsError(f"{unet} exists already; choose another folder")
-    index = None if pipeline is None else _pipeline_index(Path(pipeline))
+    index = None if pipeline is None else pipeline_index(Path(pipeline))
     tensors = {name: tensor.to(dtype) for name, tensor in official_tensors(weights, base).items()}
     text = json.dumps(official_config(config), indent=2) + "\n"
     own = {tensor.dtype for tensor in weights.tensors.values()}
     try:
         save_tensors(unet / f"{WEIGHTS}.safetensors", tensors, {"format": "pt"})
         weights.save(unet / SIDECAR, own.pop() if len(own) == 1 else torch.float32)
-        _write_text(unet / "config.json", text)
+        save_text(unet / "config.json", text)
         if pipeline is not None and index is not None:
-            _copy_pipeline(Path(pipeline), index, Path(folder))
+            copy_pipeline(Path(pipeline), index, Path(folder))
     except BaseException:
         # Half a UNet would be taken for a whole one, and be in the way of the next try.
         shutil.rmtree(unet, ignore_errors=True)
@@ -358,45 +356,6 @@ def _drop_neutral_norm(tensors: dict[str, Tensor], block: str) -> None:
         n in tensors and bool(_same_bits(tensors[n], like(tensors[n])).all()) for n, like in neutral.items()
     ):
         del tensors[weight], tensors[bias]
-
-
-def _prediction_type(pipeline: Path) -> str:
-    try:
-        config = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return TunedMetadata.prediction_type
-    known = config if isinstance(config, dict) else {}
-    return str(known.get("prediction_type", TunedMetadata.prediction_type))
-
-
-def _pipeline_index(source: Path) -> dict:
-    try:
-        index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        index = None
-    if not isinstance(index, dict):
-        raise WeightsError(f"{source.name}: it is no diffusers folder with a model_index.json")
-    return index
-
-
-def _copy_pipeline(source: Path, index: dict, folder: Path) -> None:
-    for part in _PARTS:
-        if (source / part).is_dir():
-            shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
-    ours = {"_class_name": "TuneAVideoPipeline", "_diffusers_version": "0.11.1"}
-    ours |= {part: index[part] for part in _PARTS if part in index} | {
-        "unet": ["models", "UNet3DConditionModel"]
-    }
-    _write_text(folder / "model_index.json", json.dumps(ours, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.parent / f".tav-{secrets.token_hex(8)}.tmp"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _same_bits(ours: Tensor, theirs: Tensor) -> Tensor:
