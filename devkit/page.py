@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ SIZE = {"width": 1600, "height": 1000}
 # A page takes seconds on an idle machine and minutes on a busy one.
 _PATIENCE_MS = 240_000
 _POLL_MS = 200
-# Tries of 1, 2, 3, ... seconds that together make our patience.
-_TRIES = 15
+# Seconds after a click on the canvas until the next; together they make our patience.
+_CANVAS_WAITS = range(1, 16)
+# The same for what loads something.
+_LOADING_WAITS = (30,) * 8
+_DIALOG = "() => Boolean(document.querySelector('[role=dialog]'))"
 # The browser's words on an answer that is no success (the panels say it in theirs), ComfyUI's on its own start, and
 # its look-up of the models of the workflow that it opens first, and of its own template package.
 _NOT_OURS = (
@@ -103,19 +106,25 @@ class ComfyPage:
         found = self.page.wait_for_function(condition, arg=argument, polling=_POLL_MS, timeout=_PATIENCE_MS)
         return found.json_value()
 
-    def insist(self, action: Callable[[], object], done: Callable[[], object]) -> None:
-        """Repeat `action`, a click on the canvas, until `done()`; raises TimeoutError when it never is.
+    def insist(
+        self,
+        action: Callable[[], object],
+        done: Callable[[], object],
+        waits: Iterable[float] = _CANVAS_WAITS,
+    ) -> None:
+        """Repeat `action`, a click, until `done()`; raises TimeoutError when it never is.
 
-        The canvas takes a click for a drag, and a double click for two, when the machine is too busy to be quick.
+        When the machine is too busy to be quick, the canvas takes a click for a drag, and a double click for two, and
+        cards that are drawn anew feel no click.
         """
-        for seconds in range(1, _TRIES + 1):
+        for seconds in waits:
             action()
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 if done():
                     return
                 self.page.wait_for_timeout(_POLL_MS)
-        raise TimeoutError("A click on the canvas had no effect.")
+        raise TimeoutError("A click had no effect.")
 
     def setting(self, name: str, value: Any) -> None:
         """Change a setting of the front end."""
@@ -135,6 +144,8 @@ class ComfyPage:
 
     def open_templates(self, category: str) -> dict[str, Any]:
         """Open the template browser at a category and return its cards' Playwright locators by template name."""
+        # What was left open covers the button.
+        self.insist(lambda: self.page.keyboard.press("Escape"), lambda: not self.page.evaluate(_DIALOG))
         self.page.get_by_role("button", name="Templates", exact=True).first.click()
         self.page.locator("[role=dialog]").get_by_text(category, exact=True).first.click()
         # The heading over the cards repeats the category that is shown.
@@ -156,14 +167,15 @@ class ComfyPage:
         before = self.page.evaluate(
             "() => app.extensionManager.workflow.openWorkflows.map((one) => one.path)"
         )
-        self.open_templates(category)[name].click()
-        self.until(
-            """([before, name]) => {
-                const now = app.extensionManager.workflow.activeWorkflow;
-                return !before.includes(now.path) && now.filename.startsWith(name)
-                    && !document.querySelector('[role=dialog]');
-            }""",
-            [before, name],
+        opened = """([before, name]) => {
+            const now = app.extensionManager.workflow.activeWorkflow;
+            return !before.includes(now.path) && now.filename.startsWith(name)
+                && !document.querySelector('[role=dialog]');
+        }"""
+        self.insist(
+            lambda: self.open_templates(category)[name].click(),
+            lambda: self.page.evaluate(opened, [before, name]),
+            _LOADING_WAITS,
         )
         # Each more tab makes the page slower.
         self.page.evaluate(
