@@ -39,7 +39,7 @@ def copy_pipeline(source: Path, index: dict, folder: Path) -> None:
     for part in _PARTS:
         if (source / part).is_dir():
             shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
-    ours = {"_class_name": "TuneAVideoPipeline", "_diffusers_version": "0.11.1"}
+    ours: dict[str, object] = {"_class_name": "TuneAVideoPipeline", "_diffusers_version": "0.11.1"}
     ours |= {part: index[part] for part in _PARTS if part in index}
     ours |= {"unet": ["models", "UNet3DConditionModel"]}
     save_text(folder / "model_index.json", json.dumps(ours, indent=2) + "\n")

@@ -18,7 +18,6 @@ from .attention import fused_on_cpu
 from .chunks import ChunkableUNet
 from .model import check_model, compute_dtype
 from .names import block_paths, blocks_at, frame_norms, patch_location
-from .shared_prompt import SharedPrompts, attach_shared_prompts
 from .windows import AnchorWindows
 
 KEY = "tune_a_video"
@@ -102,13 +101,9 @@ class InflatedForward:
             if 0 < chunk < frames:
                 attach_chunked(overrides, ChunkableUNet(unet, self.paths), mode, layers, frames, chunk)
             else:
-                blocks = blocks_at(unet, self.paths)
-                attach_shared_prompts(
-                    overrides, [block.attn2 for block in blocks.values()], transformer_options, frames
-                )
                 if mode.norm == "joint":
                     attach_norms(overrides, frame_norms(unet), frames)
-                attach_temporal(overrides, blocks, layers, frames)
+                attach_temporal(overrides, blocks_at(unet, self.paths), layers, frames)
             return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
@@ -142,7 +137,6 @@ def inflate(model: ModelPatcher, inflation: Inflation) -> ModelPatcher:
     inflated.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, InflatedForward(inflation, paths))
     inflated.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, KEY)
     inflated.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, AnchorWindows(inflation.mode.attention))
-    inflated.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, SharedPrompts())
     inflated.set_attachments(KEY, inflation)
     inflated.set_additional_models(KEY, [attached.root.clone() for attached in inflation.layers])
     return inflated

@@ -216,7 +216,7 @@ def test_the_windows_of_other_models_stay_core_s(bench, frames):
 
 def test_windows_over_other_dimensions_are_left_to_core(bench, tuned):
     strips = windows(bench, tuned, 4, dim=2)
-    wrapper, _ = strips.get_wrappers("predict_noise", "tune_a_video")
+    (wrapper,) = strips.get_wrappers("predict_noise", "tune_a_video")
     for model, is_core_s in ((strips, True), (tuned, True), (windows(bench, tuned), False)):
         given = model.model_options
         used = wrapper(lambda x, timestep, options, seed: options, None, None, given)
