@@ -28,6 +28,8 @@ from hypothesis.stateful import (
 
 SEQUENCES = int(os.environ.get("TAV_ISOLATION", "12"))
 STEPS = 60
+# One round in ten samples too few recipes.
+MOST_ROUNDS = 5
 UNET = {
     "image_size": 32,
     "in_channels": 4,
@@ -240,19 +242,23 @@ class Clones(RuleBasedStateMachine):
 
 def test_any_interleaving_leaves_every_clone_its_own(world: World, capsys: pytest.CaptureFixture) -> None:
     Clones.world = world
-    run_state_machine_as_test(
-        Clones,
-        settings=settings(
-            max_examples=SEQUENCES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    wanted = min(10, SEQUENCES // 4)
+    for _ in range(MOST_ROUNDS):
+        run_state_machine_as_test(
+            Clones,
+            settings=settings(
+                max_examples=SEQUENCES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        # Of each sequence hypothesis leaves some kinds of steps out, in few sequences perhaps every sampling.
+        if len(world.answers) >= wanted:
+            break
     if "TAV_ISOLATION" in os.environ:
         with capsys.disabled():
             sys.stdout.write(f"\n{world.steps} steps, {len(world.answers)} recipes\n")
     # Sequences are cut short now and then; most of their steps must have run.
     assert world.steps > SEQUENCES * STEPS / 4
-    # Of each sequence hypothesis leaves some kinds of steps out, in few sequences perhaps every sampling.
-    assert len(world.answers) >= min(10, SEQUENCES // 4)
+    assert len(world.answers) >= wanted
