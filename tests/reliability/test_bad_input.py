@@ -11,11 +11,6 @@ from workbench import Workbench, assert_plain
 from tav_core.video import select
 
 
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
 def test_a_checkpoint_without_a_text_encoder_is_told(bench: Workbench) -> None:
     with pytest.raises(ValueError) as caught:
         bench.run("TAVPromptSchedule", clip=None, schedule="0: a cat", frame_count=3, blend=True)

@@ -14,16 +14,6 @@ from workbench import Workbench, assert_plain
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture
-def folder(bench: Workbench) -> Path:
-    return Path(bench.folders.get_folder_paths("tune_a_video")[0])
-
-
 def test_a_full_disk_is_told_before_the_first_step(bench: Workbench, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 1000, 1000))
     monkeypatch.setattr(bench.pack("tav_core.tuning").Tuner, "step", lambda tuner: pytest.fail("it began"))

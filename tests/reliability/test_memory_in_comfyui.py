@@ -22,16 +22,6 @@ FAILURES = 20
 MOST_GROWTH = 300_000
 
 
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture
-def folder(bench: Workbench) -> Path:
-    return Path(bench.folders.get_folder_paths("tune_a_video")[0])
-
-
 def failing_at(monkeypatch, bench: Workbench, step: int, error: Exception) -> None:
     """Makes every tuning raise ``error`` in its ``step``-th step."""
     tuner = bench.pack("tav_core.tuning").Tuner

@@ -20,16 +20,6 @@ thoroughly = settings(
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture
-def folder(bench: Workbench) -> Path:
-    return Path(bench.folders.get_folder_paths("tune_a_video")[0])
-
-
-@pytest.fixture(scope="module")
 def kept(bench: Workbench) -> Path:
     """A listed file, and beside it one of another kind that is none."""
     folder = Path(bench.folders.get_folder_paths("tune_a_video")[0])

@@ -15,11 +15,6 @@ NUMBERS = ("INT", "FLOAT")
 MOST = 0xFFFFFFFFFFFFFFFF
 
 
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
 def numeric_inputs(node) -> list:
     return [entry for entry in node.define_schema().inputs if entry.get_io_type() in NUMBERS]
 
