@@ -110,13 +110,18 @@ def preset_stage(frames: int, preset: str) -> str:
     return f"tuning {frames} frames, {preset}"
 
 
-def chosen(size: Size, device: torch.device, frames: int, preset: str) -> dict:
-    """What a preset makes of the settings, and the estimate in MB; nothing is computed."""
+def shapes_of(size: Size, device: torch.device) -> ModelPatcher:
+    """A MODEL with the shapes of ``size`` and no weights."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=size.side, **size.unet)
     # Presets that need a GPU are told for one where there is none.
     nn.Module.to(unet, torch.bfloat16 if size.presets_need_gpu else compute_dtype(size, device))
-    memory = _foreseen(build_model(unet), Inputs(size, torch.device("meta"), frames))
+    return build_model(unet)
+
+
+def chosen(model: ModelPatcher, size: Size, frames: int, preset: str) -> dict:
+    """What a preset makes of the settings, and the estimate in MB; nothing is computed, a `shapes_of` will do."""
+    memory = _foreseen(model, Inputs(size, torch.device("meta"), frames))
     settings = memory.choose(_settings("none"), preset)
     names = ("gradient_checkpointing", "query_rank", "frames_per_step")
     return {name: getattr(settings, name) for name in names} | {

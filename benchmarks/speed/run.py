@@ -133,11 +133,11 @@ def _codec(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict
 
 def _presets(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
     start_comfyui()
-    from .comfyui import chosen, preset_stage  # imports ComfyUI, which had to be started first
+    from .comfyui import chosen, preset_stage, shapes_of  # imports ComfyUI, which had to be started first
 
-    rows = []
+    model, rows = shapes_of(plan.size, device), []
     for frames, preset in plan.size.presets:
-        row = {"frames": frames, "preset": preset, **chosen(plan.size, device, frames, preset)}
+        row = {"frames": frames, "preset": preset, **chosen(model, plan.size, frames, preset)}
         if plan.size.presets_need_gpu and device.type == "cpu":
             say(f"{preset}, {frames} frames: estimated; a GPU would measure it")
         else:
