@@ -31,7 +31,7 @@ class TuningSettings:
     """What shapes a tuning run.
 
     The defaults reach in 200 steps the held-out loss that the official code's settings, `official`, reach in 500
-    (benchmarks/speed/README.md). They differ in steps, timesteps and temporal_rate alone.
+    on the small networks of benchmarks/speed/README.md. They differ in steps, timesteps and temporal_rate alone.
 
     steps: optimiser steps, >= 1. learning_rate: peak rate > 0. warmup_steps: linear warm-up from 0.
     min_snr_gamma: 0 for none, else the gamma of arXiv 2303.09556 (5 is usual). accumulation: draws of noise and
