@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import comfy.ldm.modules.attention as comfy_attention
-import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -18,6 +17,7 @@ from .attention import fused_on_cpu
 from .chunks import ChunkableUNet
 from .model import check_model, compute_dtype
 from .names import block_paths, blocks_at, frame_norms, patch_location
+from .ops import EagerOps
 from .windows import AnchorWindows
 
 KEY = "tune_a_video"
@@ -152,9 +152,7 @@ def temporal_patcher(model: ModelPatcher, tensors: dict[str, torch.Tensor]) -> M
     sizes = temporal_sizes(blocks, tensors, heads)
     if not sizes:
         return None
-    layers = TemporalLayers(
-        sizes, comfy.ops.manual_cast, device=model.offload_device, dtype=compute_dtype(model)
-    )
+    layers = TemporalLayers(sizes, EagerOps, device=model.offload_device, dtype=compute_dtype(model))
     layers.load(tensors)
     layers.requires_grad_(False).train(False)
     return ModelPatcher(layers, load_device=model.load_device, offload_device=model.offload_device)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import comfy.lora
 import comfy.model_management
-import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from .attention import OVERRIDE, torch_attention
 from .inflate import attention_patches
 from .model import check_model, compute_dtype, noise_schedule
 from .names import block_paths, blocks_at, frame_norms, residual_blocks
+from .ops import EagerOps
 
 PREFIX = "diffusion_model."
 
@@ -114,7 +114,7 @@ def empty_unet(model: ModelPatcher, dtype: torch.dtype, device: str) -> nn.Modul
     stored = source.get_dtype()
     stored = stored if stored in (torch.float16, torch.bfloat16, torch.float32) else dtype
     config = {**source.model_config.unet_config, "dtype": stored}
-    return type(source.diffusion_model)(**config, device=device, operations=comfy.ops.manual_cast)
+    return type(source.diffusion_model)(**config, device=device, operations=EagerOps)
 
 
 @torch.no_grad()
