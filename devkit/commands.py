@@ -17,6 +17,10 @@ COMMANDS = {
     "serve": Command("devkit.serve", "open ComfyUI for use by hand: the pack, a checkpoint, a sample clip"),
     "parity": Command("devkit.parity", "compare our arithmetic with numbers of the official implementation"),
     "test-versions": Command("devkit.versions", "run the pack in every supported ComfyUI version"),
+    "test-device": Command(
+        "devkit.second_device.command",
+        "run the tests that need ComfyUI on a device apart from the CPU, as a GPU is",
+    ),
     "bench": Command(
         "devkit.bench", "measure edits, speed and memory, or tuning steps (bench edits, speed, loss)"
     ),

@@ -11,17 +11,19 @@ from pathlib import Path
 from types import ModuleType
 
 from . import base as base_folder
+from . import second_device
 from .device import has_gpu
 from .paths import ROOT, SHIMS
 
 PACK = "tune_a_video_pack"
 
 
-def start(comfyui: Path, base: Path, checkpoints: Sequence[Path] = ()) -> None:
+def start(comfyui: Path, base: Path, checkpoints: Sequence[Path] = (), exact: bool = False) -> None:
     """Make the modules of the ComfyUI in the folder `comfyui` importable, working in the folder `base`.
 
     Its settings are made before its modules are imported, because they read them at import. Without a GPU it
-    runs on the CPU.
+    runs on the CPU, or on the second device where that is wanted. With `exact`, models that are loaded compute in
+    full float32 everywhere, as they do on a CPU, so that results can be compared as closely.
     """
     base_folder.prepare(base, list(checkpoints))
     sys.path.insert(0, str(SHIMS))
@@ -30,8 +32,21 @@ def start(comfyui: Path, base: Path, checkpoints: Sequence[Path] = ()) -> None:
     sys.path.insert(0, str(comfyui))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     arguments = importlib.import_module("comfy.cli_args").args
-    arguments.cpu = not has_gpu()
+    if second_device.wanted():
+        sys.path.insert(0, str(second_device.FOLDER))
+        arguments.directml = 0
+    else:
+        arguments.cpu = not has_gpu()
+    if exact:
+        arguments.force_fp32 = True
+        # Convolutions on a GPU round to ten bits otherwise.
+        importlib.import_module("torch").backends.cudnn.allow_tf32 = False
     arguments.base_directory = str(base)
+    if second_device.wanted():
+        patching = importlib.import_module("comfy.model_patcher")
+        patching.CoreModelPatcher = patching.ModelPatcherDynamic
+        importlib.import_module("comfy.memory_management").aimdo_enabled = True
+        arguments.disable_pinned_memory = True
     importlib.import_module("nodes")
     _load_package("tune_a_video_tiny_world", base / "custom_nodes" / base_folder.TINY_NODE_NAME)
 

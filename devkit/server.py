@@ -15,13 +15,15 @@ import requests
 
 from . import base as base_folder
 from . import comfyui as comfyui_source
-from . import overlay
+from . import overlay, second_device
 from .client import Client
 from .device import has_gpu
 from .paths import BASE, COMFYUI_HOME, SHIMS
 from .say import DevError
 
 READY_SECONDS = 240.0
+EXACT = ("--force-fp32",)
+"""Arguments for a server whose results are compared: models compute in float32 on a GPU too."""
 _STOP_SECONDS = 15.0
 _TAIL_CHARACTERS = 4000
 
@@ -147,7 +149,9 @@ class Server:
         command += ["--base-directory", str(self.base), "--disable-api-nodes"]
         # by default the database lies in the ComfyUI tree
         command += ["--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
-        if not has_gpu():
+        if second_device.wanted():
+            command += second_device.ARGUMENTS
+        elif not has_gpu():
             command.append("--cpu")
         return [*command, *self.arguments]
 
@@ -155,7 +159,8 @@ class Server:
         """Our environment; the checkout itself is not on the path, as it is not on a user's machine."""
         extra = overlay.ensure(self.comfyui)
         variables = dict(os.environ)
-        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (extra, SHIMS) if p is not None)
+        device = second_device.FOLDER if second_device.wanted() else None
+        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (extra, SHIMS, device) if p is not None)
         variables["PYTHONUNBUFFERED"] = "1"
         variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see devkit.launch
         variables["PYTHONIOENCODING"] = "utf-8"

@@ -17,7 +17,7 @@ from .materials import put_clip, tiny_checkpoint
 from .paths import COMFYUI_HOME, ROOT, WORKFLOWS
 from .pins import COMFYUI
 from .say import say
-from .server import Server
+from .server import EXACT, Server
 from .workflow import find_one, set_inputs, to_api
 
 # The workflow as it is but for the numbers, so that six servers are done in minutes.
@@ -53,7 +53,8 @@ def _run(version: str, base: Path) -> tuple[torch.Tensor | None, dict]:
     """The edited latents that this version makes, and what is to be reported."""
     checkpoint = tiny_checkpoint(COMFYUI_HOME / "made")
     video = put_clip(base)
-    with Server(base=base, comfyui=comfyui_source.fetch(version), checkpoints=[checkpoint]) as server:
+    comfyui = comfyui_source.fetch(version)
+    with Server(base, comfyui, [checkpoint], EXACT) as server:
         client = server.client()
         info = client.object_info()
         prompt = to_api(json.loads((WORKFLOWS / "quickstart.json").read_text(encoding="utf-8")), info)

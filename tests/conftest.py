@@ -17,11 +17,18 @@ import cpu_torch  # noqa: E402  (its folder was put on the path one line above)
 cpu_torch.install()
 
 from devkit import comfyui as comfyui_source  # noqa: E402  (after the import hook, which comes first)
-from devkit import inprocess  # noqa: E402
+from devkit import inprocess, second_device  # noqa: E402
 from devkit.client import Client  # noqa: E402
 from devkit.materials import tiny_checkpoint as make_tiny_checkpoint  # noqa: E402
-from devkit.server import Server  # noqa: E402
+from devkit.server import EXACT, Server  # noqa: E402
 from devkit.video import moving_square, write_video  # noqa: E402
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out, by `not_on_second_device(reason)`, tests that make use of ComfyUI in ways that only a CPU allows."""
+    mark = item.get_closest_marker("not_on_second_device")
+    if mark is not None and second_device.wanted():
+        pytest.skip(mark.args[0])
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +47,7 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, clip_file: Path):
     """One real ComfyUI server for the whole session, in a folder of its own; its input holds `clip_file`."""
     base = tmp_path_factory.mktemp("server")
-    with Server(base=base, checkpoints=[tiny_checkpoint]) as running:
+    with Server(base=base, checkpoints=[tiny_checkpoint], arguments=EXACT) as running:
         running.client().upload(clip_file)
         yield running
 
@@ -56,7 +63,7 @@ def client(server: Server) -> Client:
 def comfyui(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """ComfyUI importable in this process (`import comfy.sd`, ...); returns its folder."""
     folder = comfyui_source.locate()
-    inprocess.start(folder, tmp_path_factory.mktemp("in-process"), [tiny_checkpoint])
+    inprocess.start(folder, tmp_path_factory.mktemp("in-process"), [tiny_checkpoint], exact=True)
     return folder
 
 

@@ -149,6 +149,9 @@ def test_a_tuned_model_is_no_base_for_another_tuning(bench: Workbench) -> None:
     assert torch.equal(bench.draw(model), bench.draw(bench.apply(weights, model=queries)))
 
 
+@pytest.mark.not_on_second_device(
+    "core fails there for any model of float16 that it is to compute in float32"
+)
 def test_core_s_lora_schedules_work_on_a_tuned_model(bench: Workbench, lora, with_lora) -> None:
     hooks = importlib.import_module("comfy.hooks")
     tuned = bench.apply(bench.weights(scale=0.02))

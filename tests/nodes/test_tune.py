@@ -302,7 +302,7 @@ def test_the_private_unet_is_the_loaded_model_exactly(bench: Workbench, lora: bo
     x, context = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1)), bench.edit[0][0].clone()
     with torch.inference_mode(False), torch.no_grad():
         host = bench.pack("nodes.host.tuning_unet").TuningHost(model)
-        ours = host.predict(x, 400, context.clone()).cpu()
+        ours = host.predict(x.to(host.device), 400, context.clone()).cpu()
         host.release()
     with torch.inference_mode():
         management.load_models_gpu([model])
@@ -312,7 +312,8 @@ def test_the_private_unet_is_the_loaded_model_exactly(bench: Workbench, lora: bo
             context=context.expand(3, -1, -1).to(management.get_torch_device()),
             transformer_options={"optimized_attention_override": lambda f, *a, **k: attention(*a, **k)},
         ).cpu()
-    assert torch.equal(ours, theirs)
+    # With dynamic VRAM ComfyUI rounds patched weights to the dtype of the file.
+    assert distance(ours, theirs) <= (0 if model.load_device.type == "cpu" else 1e-4)
     if lora:
         assert distance(bench.draw(model), bench.draw(bench.model)) > 1e-3, "the patch is seen"
 

@@ -264,6 +264,7 @@ def test_numbers_out_of_range_never_reach_a_node(client: Client) -> None:
         assert next(iter(changes)) in str(caught.value)
 
 
+@pytest.mark.not_on_second_device("makes a MODEL that has no weights there")
 def test_packed_weights_are_not_tuned(bench: Workbench, foreign) -> None:
     """GGUF and its like keep weights as whole numbers that only their own loader can read."""
     model = foreign("plain")
@@ -273,6 +274,7 @@ def test_packed_weights_are_not_tuned(bench: Workbench, foreign) -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this PyTorch has no float8")
+@pytest.mark.not_on_second_device("weights stay there as the file has them")
 def test_a_base_in_fp8_is_tuned_and_stays_what_it_was(bench: Workbench, tiny_checkpoint) -> None:
     model = bench.load(tiny_checkpoint, dtype=torch.float8_e4m3fn)[0]
     before = {name: tensor.clone() for name, tensor in model.model.diffusion_model.state_dict().items()}

@@ -240,6 +240,7 @@ class Clones(RuleBasedStateMachine):
         assert not [module for module in network.modules() if "forward" in module.__dict__]
 
 
+@pytest.mark.not_on_second_device("makes MODELs that have no weights there")
 def test_any_interleaving_leaves_every_clone_its_own(world: World, capsys: pytest.CaptureFixture) -> None:
     Clones.world = world
     wanted = min(10, SEQUENCES // 4)

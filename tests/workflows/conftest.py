@@ -13,14 +13,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # for runs.py under pytest's imp
 from runs import Runs
 
 from devkit.materials import put_examples
-from devkit.server import Server
+from devkit.server import EXACT, Server
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
     """A server of their own: the names of the files that workflows save count from 1 in an empty folder."""
     base = tmp_path_factory.mktemp("workflows")
-    with Server(base=base, checkpoints=[tiny_checkpoint]) as running:
+    with Server(base=base, checkpoints=[tiny_checkpoint], arguments=EXACT) as running:
         put_examples(base)
         yield running
 

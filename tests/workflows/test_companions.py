@@ -45,6 +45,7 @@ def same(ours: Tensor, theirs: Tensor, within: float = 1e-4) -> bool:
     return float((ours - theirs).norm() / theirs.norm()) < within
 
 
+@pytest.mark.not_on_second_device("loads a model past ComfyUI's memory management")
 @torch.inference_mode()
 def test_core_s_controlnet_gives_the_residuals_that_were_trained(comfyui: Path) -> None:
     control = importlib.import_module("comfy.controlnet").load_controlnet(str(companion("controlnet")))
@@ -59,6 +60,7 @@ def test_core_s_controlnet_gives_the_residuals_that_were_trained(comfyui: Path) 
     assert float(middle.abs().max()) > 1e-3
 
 
+@pytest.mark.not_on_second_device("loads a model past ComfyUI's memory management")
 @torch.inference_mode()
 def test_core_s_lora_loader_finds_a_place_for_every_key(comfyui: Path, caplog) -> None:
     model, clip = load(TINY_CHECKPOINT)
@@ -72,6 +74,7 @@ def test_core_s_lora_loader_finds_a_place_for_every_key(comfyui: Path, caplog) -
     assert same(patched(changed)(noisy(), TIMESTEPS, context()), theirs)
 
 
+@pytest.mark.not_on_second_device("loads a model past ComfyUI's memory management")
 @torch.inference_mode()
 def test_the_assembled_dreambooth_loads_and_knows_its_word(comfyui: Path, tmp_path: Path) -> None:
     path = tmp_path / "whole.safetensors"

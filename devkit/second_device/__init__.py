@@ -1,0 +1,29 @@
+"""A device beside the CPU that stands in for a GPU where there is none.
+
+On a machine without a GPU every tensor lies on the CPU, and one that was left on the wrong device is not noticed.
+Torch keeps this device apart from the CPU as it keeps a GPU apart, and computes on the CPU with the CPU's results
+(second_device.cpp). ComfyUI takes it for its GPU by its option --directml: torch_directml.py of this folder has the
+name of the library that the option asks for. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+VARIABLE = "TAV_SECOND_DEVICE"
+"""Environment variable: with any value, ComfyUI runs on the second device, in this process and in servers."""
+ARGUMENTS = ("--directml", "0", "--enable-dynamic-vram", "--disable-pinned-memory")
+"""What a server is started with for that."""
+
+
+def wanted() -> bool:
+    """Whether `VARIABLE` is set."""
+    return bool(os.environ.get(VARIABLE))
+
+
+def compiler() -> str | None:
+    """The C++ compiler that the device is built with, if there is one."""
+    return shutil.which(os.environ.get("CXX") or "c++")

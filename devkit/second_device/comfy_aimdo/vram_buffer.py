@@ -1,0 +1,1 @@
+"""Buffers of streams, of which the second device has none."""

@@ -1,0 +1,25 @@
+"""`dev.py test-device`: the tests that need ComfyUI, with ComfyUI on the second device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from ..paths import ROOT
+from ..say import DevError
+from . import VARIABLE, compiler
+
+TESTS = ("tests/nodes", "tests/reliability", "tests/workflows")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run pytest with `argv`, or over `TESTS`. Returns the exit code.
+
+    Raises DevError without a compiler.
+    """
+    if compiler() is None:
+        raise DevError("the second device needs a C++ compiler; install one, or name it in CXX.")
+    command = [sys.executable, "-m", "pytest", "-rs", *(argv or TESTS)]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: "1"}).returncode

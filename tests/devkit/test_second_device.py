@@ -1,0 +1,62 @@
+"""The second device, and the pack on it: what a GPU would refuse, seen without one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from devkit import second_device
+from devkit.paths import ROOT
+
+pytestmark = pytest.mark.skipif(
+    second_device.compiler() is None, reason="the second device needs a C++ compiler, and there is none"
+)
+
+APART = """
+import torch, torch_directml
+device = torch_directml.device()
+here, there = torch.ones(2, 3), torch.ones(2, 3, device=device)
+def refused(work):
+    try:
+        work()
+    except RuntimeError:
+        return True
+assert refused(lambda: here + there)
+assert refused(lambda: torch.cat([here, there]))
+assert refused(lambda: torch.nn.functional.linear(there, here))
+assert refused(lambda: torch.nn.functional.conv2d(there[None, None], here[None, None]))
+assert refused(lambda: torch.nn.functional.scaled_dot_product_attention(there, here, here))
+assert torch.equal((there * 2).cpu(), here * 2) and float(there.sum()) == 6
+assert torch.equal(torch.nn.functional.conv2d(there[None], torch.ones(1, 1, 1, 1, device=device)).cpu(), here[None])
+layer = torch.nn.Linear(3, 3).to(device)
+layer(there).square().mean().backward()
+assert layer.weight.grad.device == device and bool(layer.weight.grad.any())
+print("apart")
+"""
+PACK = ("tests/nodes/test_tune.py", "tests/nodes/test_sampling.py", "tests/nodes/test_tuned_weights.py")
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
+    )
+
+
+def test_it_is_kept_apart_from_the_cpu() -> None:
+    done = run("-c", APART, PYTHONPATH=str(second_device.FOLDER))
+    assert done.stdout.endswith("apart\n"), done.stderr
+
+
+def test_nodes_compute_there_with_dynamic_vram() -> None:
+    """Tuning, inversion, sampling and weights; `dev.py test-device` runs all there is."""
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *PACK, **{second_device.VARIABLE: "1"})
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_server_runs_the_quickstart_there() -> None:
+    workflow = ("tests/workflows/test_runs.py", "-k", "quickstart")
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *workflow, **{second_device.VARIABLE: "1"})
+    assert done.returncode == 0, done.stdout[-3000:]
