@@ -107,9 +107,9 @@ class TAVEvaluate(io.ComfyNode):
     def execute(
         cls, frames, prompt, clip_model, source=None, background=None, clip_vision=None
     ) -> io.NodeOutput:
-        frames = frames[..., :3]
+        frames = _pictures(frames)
         if source is not None:
-            source = _same_shape("source", source[..., :3], frames)
+            source = _same_shape("source", _pictures(source), frames)
         values = dict.fromkeys(_WORDS, math.nan)
         if clip_model != NO_CLIP:
             score = _clip_score(clip_model)
@@ -167,8 +167,8 @@ class TAVReconstruction(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, reconstruction, autoencoded=None) -> io.NodeOutput:
-        source = source[..., :3]
-        reconstruction = _same_shape("reconstruction", reconstruction[..., :3], source)
+        source = _pictures(source)
+        reconstruction = _same_shape("reconstruction", _pictures(reconstruction), source)
         value = psnr(reconstruction, source)
         each = frame_psnr(reconstruction, source)
         worst = min(range(len(each)), key=each.__getitem__)
@@ -177,7 +177,7 @@ class TAVReconstruction(io.ComfyNode):
             f"worst frame: {worst}, {each[worst]:.1f} dB",
         ]
         if autoencoded is not None:
-            autoencoded = _same_shape("autoencoded", autoencoded[..., :3], source)
+            autoencoded = _same_shape("autoencoded", _pictures(autoencoded), source)
             lines.append(f"the VAE alone: {psnr(autoencoded, source):.1f} dB")
             lines.append(f"PSNR against what the VAE gives: {psnr(reconstruction, autoencoded):.1f} dB")
         report = "\n".join(lines)
@@ -212,6 +212,11 @@ def _verdict(decibels: float) -> str:
     return "poor: use the same model, sentence and steps for inversion and sampling, and tune longer"
 
 
+def _pictures(images: torch.Tensor) -> torch.Tensor:
+    # With --gpu-only ComfyUI decodes to the GPU, while the frames of a video come from the CPU.
+    return images[..., :3].cpu()
+
+
 def _same_shape(name: str, images: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if images.shape == other.shape:
         return images
@@ -223,7 +228,7 @@ def _same_shape(name: str, images: torch.Tensor, other: torch.Tensor) -> torch.T
 
 
 def _background(name: str, mask: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-    mask = mask.reshape(-1, *mask.shape[-2:])
+    mask = mask.reshape(-1, *mask.shape[-2:]).cpu()
     if mask.shape[1:] == frames.shape[1:3] and len(mask) in (1, len(frames)):
         return mask.expand(len(frames), -1, -1)
     n, h, w = frames.shape[:3]

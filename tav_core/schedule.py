@@ -36,7 +36,7 @@ class NoiseSchedule:
     @classmethod
     def from_sigmas(cls, sigmas: Tensor, prediction_type: PredictionType = "epsilon") -> "NoiseSchedule":
         """The schedule whose noise-to-signal ratios are ``sigmas``, (T,) increasing."""
-        sigmas = sigmas.detach().double().cpu()
+        sigmas = sigmas.detach().cpu().double()
         return cls((1.0 / (1.0 + sigmas**2)).float(), prediction_type)
 
     @property

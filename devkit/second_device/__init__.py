@@ -9,19 +9,28 @@ name of the library that the option asks for. Standard library only.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 VARIABLE = "TAV_SECOND_DEVICE"
-"""Environment variable: with any value, ComfyUI runs on the second device, in this process and in servers."""
-ARGUMENTS = ("--directml", "0", "--enable-dynamic-vram", "--disable-pinned-memory")
-"""What a server is started with for that."""
+"""Environment variable: with any value, ComfyUI runs on the second device, in this process and in servers.
+
+A value that begins with a dash is more arguments for servers, --gpu-only say.
+"""
 
 
 def wanted() -> bool:
     """Whether `VARIABLE` is set."""
     return bool(os.environ.get(VARIABLE))
+
+
+def arguments() -> list[str]:
+    """What a server is started with for the second device."""
+    more = os.environ.get(VARIABLE, "")
+    given = shlex.split(more) if more.startswith("-") else []
+    return ["--directml", "0", "--enable-dynamic-vram", "--disable-pinned-memory", *given]
 
 
 def compiler() -> str | None:

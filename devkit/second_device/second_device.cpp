@@ -77,6 +77,12 @@ at::Tensor seen_by_cpu(const at::Tensor& tensor) {
 
 at::Tensor moved_here(const at::Tensor& tensor) { return tensor.defined() ? tensor.to(kDevice) : tensor; }
 
+// As Apple's GPUs.
+at::ScalarType supported(std::optional<at::ScalarType> dtype) {
+  TORCH_CHECK_TYPE(c10::dtype_or_default(dtype) != at::kDouble, kDevice, " has no float64");
+  return c10::dtype_or_default(dtype);
+}
+
 at::Tensor empty(
     at::IntArrayRef size,
     std::optional<at::ScalarType> dtype,
@@ -85,7 +91,7 @@ at::Tensor empty(
     std::optional<bool>,
     std::optional<at::MemoryFormat> format) {
   const c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
-  return at::detail::empty_generic(size, &memory, keys, c10::dtype_or_default(dtype), format);
+  return at::detail::empty_generic(size, &memory, keys, supported(dtype), format);
 }
 
 at::Tensor empty_strided(
@@ -96,7 +102,7 @@ at::Tensor empty_strided(
     std::optional<at::Device>,
     std::optional<bool>) {
   const c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
-  return at::detail::empty_strided_generic(size, stride, &memory, keys, c10::dtype_or_default(dtype));
+  return at::detail::empty_strided_generic(size, stride, &memory, keys, supported(dtype));
 }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {

@@ -144,7 +144,7 @@ def noise(model: ModelPatcher, like: Tensor, seed: int, sigma: float, shared: bo
 
 
 def _sum(samples: Tensor) -> float:
-    return float(samples.double().sum())
+    return float(samples.cpu().double().sum())
 
 
 def _rescaled(model: ModelPatcher, samples: Tensor, scale: float) -> Tensor:

@@ -16,6 +16,6 @@ def frame_consistency(features: Tensor) -> float:
     count = len(features)
     if count < 2:
         return math.nan
-    unit = functional.normalize(features.detach().double().cpu(), dim=-1)
+    unit = functional.normalize(features.detach().cpu().double(), dim=-1)
     similarity = unit @ unit.T
     return 100 * float(similarity.sum() - similarity.diagonal().sum()) / (count * (count - 1))

@@ -60,3 +60,19 @@ def test_wrong_shapes_are_noticed(bench: Workbench, lazy_layers) -> None:
     assert layer.weight.shape == (3, 2) and layer.bias.dtype == torch.bfloat16
     with pytest.raises(RuntimeError, match="size mismatch"):
         layer.load_state_dict({"weight": torch.zeros(2, 3), "bias": torch.zeros(3)})
+
+
+def test_a_version_that_leaves_out_weights_whatever_the_layer_is(bench: Workbench, monkeypatch) -> None:
+    """As ComfyUI 0.16 on Windows."""
+
+    def without_weights(self, in_features, out_features, bias=True, device=None, dtype=None) -> None:
+        torch.nn.Module.__init__(self)
+        self.weight = self.bias = None
+
+    ops = importlib.import_module("comfy.ops")
+    monkeypatch.setattr(ops.disable_weight_init.Linear, "__init__", without_weights)
+    linear = bench.pack("nodes.host.ops").EagerOps.Linear
+    assert linear(2, 3, bias=False, dtype=torch.float16).bias is None
+    layer = linear(2, 3, device="cpu", dtype=torch.float16)
+    layer.load_state_dict({"weight": torch.ones(3, 2), "bias": torch.zeros(3)})
+    assert layer.weight.dtype == layer.bias.dtype == torch.float16 and bool((layer.weight == 1).all())
