@@ -150,7 +150,7 @@ class Server:
         # by default the database lies in the ComfyUI tree
         command += ["--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
         if second_device.wanted():
-            command += second_device.arguments()
+            command += second_device.arguments(self.comfyui)
         elif not has_gpu():
             command.append("--cpu")
         return [*command, *self.arguments]

@@ -131,7 +131,7 @@ class Tuner:
         self.settings = settings
         self.mode = mode
         self.latents = latents.detach().to(host.device, torch.float32)
-        self.context = context.detach().to(host.device)
+        self.context = context.detach().to(host.device, torch.float32)
         self.frames_per_step = min(settings.frames_per_step or len(latents), len(latents))
         self.step_count = 0
         self.losses: list[float] = []

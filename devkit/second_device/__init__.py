@@ -26,11 +26,15 @@ def wanted() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-def arguments() -> list[str]:
-    """What a server is started with for the second device."""
+def arguments(comfyui: Path) -> list[str]:
+    """What a server of the ComfyUI in that folder is started with for the second device.
+
+    The oldest versions cannot be asked for dynamic VRAM and do without.
+    """
+    known = (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+    dynamic = [name for name in ("--enable-dynamic-vram", "--disable-pinned-memory") if f'"{name}"' in known]
     more = os.environ.get(VARIABLE, "")
-    given = shlex.split(more) if more.startswith("-") else []
-    return ["--directml", "0", "--enable-dynamic-vram", "--disable-pinned-memory", *given]
+    return ["--directml", "0", *dynamic, *(shlex.split(more) if more.startswith("-") else [])]
 
 
 def compiler() -> str | None:

@@ -133,6 +133,12 @@ void check_same_device(const at::Tensor& a, const at::Tensor& b) {
   TORCH_CHECK(a.device() == b.device(), "tensors on ", a.device(), " and ", b.device(), " were given together");
 }
 
+std::optional<at::Tensor> seen_by_cpu(const at::Tensor& x, const std::optional<at::Tensor>& parameter) {
+  if (!parameter || !parameter->defined()) return std::nullopt;
+  check_same_device(x, *parameter);
+  return seen_by_cpu(*parameter);
+}
+
 at::Tensor convolution(
     const at::Tensor& x,
     const at::Tensor& weight,
@@ -144,13 +150,16 @@ at::Tensor convolution(
     at::SymIntArrayRef output_padding,
     c10::SymInt groups) {
   check_same_device(x, weight);
-  std::optional<at::Tensor> cpu_bias;
-  if (bias && bias->defined()) {
-    check_same_device(x, *bias);
-    cpu_bias = seen_by_cpu(*bias);
-  }
   return moved_here(at::convolution_symint(
-      seen_by_cpu(x), seen_by_cpu(weight), cpu_bias, stride, padding, dilation, transposed, output_padding, groups));
+      seen_by_cpu(x),
+      seen_by_cpu(weight),
+      seen_by_cpu(x, bias),
+      stride,
+      padding,
+      dilation,
+      transposed,
+      output_padding,
+      groups));
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -177,6 +186,47 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       dilation,
       transposed,
       output_padding,
+      groups,
+      mask);
+  return {moved_here(of_x), moved_here(of_weight), moved_here(of_bias)};
+}
+
+// What torch puts together for devices without group norms of their own takes contiguous tensors only.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> group_norm(
+    const at::Tensor& x,
+    const std::optional<at::Tensor>& weight,
+    const std::optional<at::Tensor>& bias,
+    c10::SymInt rows,
+    c10::SymInt channels,
+    c10::SymInt places,
+    int64_t groups,
+    double eps) {
+  auto [y, mean, deviation] = at::native_group_norm_symint(
+      seen_by_cpu(x), seen_by_cpu(x, weight), seen_by_cpu(x, bias), rows, channels, places, groups, eps);
+  return {moved_here(y), moved_here(mean), moved_here(deviation)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> group_norm_backward(
+    const at::Tensor& gradient,
+    const at::Tensor& x,
+    const at::Tensor& mean,
+    const at::Tensor& deviation,
+    const std::optional<at::Tensor>& weight,
+    c10::SymInt rows,
+    c10::SymInt channels,
+    c10::SymInt places,
+    int64_t groups,
+    std::array<bool, 3> mask) {
+  check_same_device(x, gradient);
+  auto [of_x, of_weight, of_bias] = at::native_group_norm_backward_symint(
+      seen_by_cpu(gradient),
+      seen_by_cpu(x),
+      seen_by_cpu(mean),
+      seen_by_cpu(deviation),
+      seen_by_cpu(x, weight),
+      rows,
+      channels,
+      places,
       groups,
       mask);
   return {moved_here(of_x), moved_here(of_weight), moved_here(of_bias)};
@@ -219,6 +269,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_copy_from", copy_from);
   m.impl("_copy_from_and_resize", copy_from_and_resize);
   m.impl("_local_scalar_dense", local_scalar);
+  m.impl("native_group_norm", group_norm);
+  m.impl("native_group_norm_backward", group_norm_backward);
   m.impl("mse_loss", mse_loss);
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from devkit import second_device
-from devkit.paths import ROOT
+from devkit.paths import ROOT, SHIMS
 
 pytestmark = pytest.mark.skipif(
     second_device.compiler() is None, reason="the second device needs a C++ compiler, and there is none"
@@ -37,6 +37,36 @@ layer(there).square().mean().backward()
 assert layer.weight.grad.device == device and bool(layer.weight.grad.any())
 print("apart")
 """
+METHOD = """
+import torch, torch_directml
+from benchmarks.speed.sizes import SIZES
+from benchmarks.speed.work import Inputs, fresh_layers
+from diffusers import UNet2DConditionModel
+from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.diffusers_host import DiffusersHost
+from tav_core.schedule import NoiseSchedule
+from tav_core.tuning import Tuner, TuningSettings
+
+def everything(device):
+    size = SIZES["tiny"]
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=size.side, **size.unet).eval().requires_grad_(False).to(device)
+    host, inputs = DiffusersHost(unet, NoiseSchedule.scaled_linear()), Inputs(size, device)
+    with Tuner(host, inputs.latents, inputs.prompt, TuningSettings(accumulation=2)) as tuner:
+        losses = [tuner.step().loss for _ in range(2)]
+    layers = {name: tuner.temporal[name] for name in tuner.temporal.names}
+    inversion = host.denoiser(inputs.prompt, layers=layers)
+    noise = ddim_invert(inversion, inputs.latents, inversion_sigmas(host.schedule.sigmas, 3).to(device))
+    sampling = host.denoiser(inputs.prompt, inputs.empty, 7.5, layers=layers)
+    edited = ddim_sample(sampling, noise, sampling_sigmas(host.schedule.sigmas, 3).to(device))
+    return losses, edited.cpu(), edited.device
+
+here, there = everything(torch.device("cpu")), everything(torch_directml.device())
+assert there[2] == torch_directml.device()
+torch.testing.assert_close(torch.tensor(there[0]), torch.tensor(here[0]), rtol=1e-5, atol=0)
+torch.testing.assert_close(there[1], here[1], rtol=1e-3, atol=1e-3)
+print("same")
+"""
 PACK = ("tests/nodes/test_tune.py", "tests/nodes/test_sampling.py", "tests/nodes/test_tuned_weights.py")
 
 
@@ -49,6 +79,11 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess:
 def test_it_is_kept_apart_from_the_cpu() -> None:
     done = run("-c", APART, PYTHONPATH=str(second_device.FOLDER))
     assert done.stdout.endswith("apart\n"), done.stderr
+
+
+def test_the_method_computes_there_with_the_cpu_s_results() -> None:
+    done = run("-c", METHOD, PYTHONPATH=os.pathsep.join(map(str, (second_device.FOLDER, SHIMS, ROOT))))
+    assert done.stdout.endswith("same\n"), done.stderr[-3000:]
 
 
 def test_nodes_compute_there_with_dynamic_vram() -> None:
