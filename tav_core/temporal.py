@@ -9,6 +9,10 @@ from torch.nn import functional
 
 from .layers import CastOps
 
+# Kernels of GPUs take fewer than 65536 rows (github.com/pytorch/pytorch/issues/142228); a clip of 1024 x 1024
+# has 16384 positions, a batch of several conditions as many times more.
+_MOST_ROWS = 2**15
+
 
 class TemporalAttention(nn.Module):
     """Multi-head self-attention over frames, separately at each position; no positional encoding, no mask."""
@@ -31,7 +35,7 @@ class TemporalAttention(nn.Module):
             return y.permute(0, 2, 3, 1, 4).flatten(0, 1)
 
         q, k, v = over_time(self.to_q(x)), over_time(self.to_k(x)), over_time(self.to_v(x))
-        y = functional.scaled_dot_product_attention(q, k, v)
+        y = _attend(q, k, v)
         y = y.unflatten(0, (rows // frames, tokens)).permute(0, 3, 1, 2, 4).reshape(rows, tokens, channels)
         return self.to_out[0](y)
 
@@ -119,6 +123,13 @@ def temporal_sizes(
         if weight is not None:
             sizes[name] = (weight.shape[1], heads[name])
     return sizes
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if len(q) <= _MOST_ROWS:
+        return functional.scaled_dot_product_attention(q, k, v)
+    runs = zip(q.split(_MOST_ROWS), k.split(_MOST_ROWS), v.split(_MOST_ROWS), strict=True)
+    return torch.cat([functional.scaled_dot_product_attention(*run) for run in runs])
 
 
 def _add_nested(root: nn.Module, path: list[str], leaf: nn.Module) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tav_core.temporal import TemporalAttention, TemporalLayer, TemporalLayers, temporal_sizes
 
@@ -44,6 +45,23 @@ def test_attention_equals_torchs_at_every_position(frames, batch, heads):
     attention = random_layers(sizes={"b": (8, heads)})["b"].attn_temp
     x = states(batch * frames)
     torch.testing.assert_close(attention(x, frames), oracle(attention, x, frames), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 5, 12, 13])
+def test_more_positions_than_a_kernel_takes_are_computed_in_runs(monkeypatch, most):
+    attention = random_layers()[NAMES[0]].attn_temp
+    x = states(4)
+    whole = attention(x, 2)  # 2 clips of 6 positions
+    kernel, rows = functional.scaled_dot_product_attention, []
+
+    def watched(q, k, v):
+        rows.append(len(q))
+        return kernel(q, k, v)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr("tav_core.temporal._MOST_ROWS", most)
+    assert torch.equal(attention(x, 2), whole)
+    assert sum(rows) == 12 and max(rows) == min(most, 12)
 
 
 def test_non_contiguous_input():
