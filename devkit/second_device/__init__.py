@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -37,6 +38,8 @@ def arguments(comfyui: Path) -> list[str]:
     return ["--directml", "0", *dynamic, *(shlex.split(more) if more.startswith("-") else [])]
 
 
-def compiler() -> str | None:
-    """The C++ compiler that the device is built with, if there is one."""
-    return shutil.which(os.environ.get("CXX") or "c++")
+def missing() -> str:
+    """What the device would need and is not here, or nothing. It was built on Linux only."""
+    if sys.platform != "linux":
+        return "Linux"
+    return "" if shutil.which(os.environ.get("CXX") or "c++") else "a C++ compiler"

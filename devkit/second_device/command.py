@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..paths import ROOT
 from ..say import DevError
-from . import VARIABLE, compiler
+from . import VARIABLE, missing
 
 TESTS = ("tests/nodes", "tests/reliability", "tests/workflows")
 
@@ -17,9 +17,9 @@ TESTS = ("tests/nodes", "tests/reliability", "tests/workflows")
 def main(argv: Sequence[str]) -> int:
     """Run pytest with `argv`, or over `TESTS`. Returns the exit code.
 
-    Raises DevError without a compiler.
+    Raises DevError where the device cannot be built.
     """
-    if compiler() is None:
-        raise DevError("the second device needs a C++ compiler; install one, or name it in CXX.")
+    if missing():
+        raise DevError(f"the second device needs {missing()}; a compiler is named in CXX or called c++.")
     command = [sys.executable, "-m", "pytest", "-rs", *(argv or TESTS)]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: "1"}).returncode

@@ -36,7 +36,9 @@ class TuningHost:
             offload_device=model.offload_device,
         )
         comfy.model_management.load_models_gpu([self._patcher], force_full_load=True)
-        self.unet = self._patcher.model
+        # With --novram even a model that is to be loaded whole stays on the CPU, from where a layer's weights come and
+        # go: a backward pass needs them to stay.
+        self.unet = self._patcher.model.to(self.device)
         self.unet.requires_grad_(False).train(False)
 
     def _read(self, model: ModelPatcher, device: torch.device) -> None:

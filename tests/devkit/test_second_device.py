@@ -12,7 +12,7 @@ from devkit import second_device
 from devkit.paths import ROOT, SHIMS
 
 pytestmark = pytest.mark.skipif(
-    second_device.compiler() is None, reason="the second device needs a C++ compiler, and there is none"
+    bool(second_device.missing()), reason=f"the second device needs {second_device.missing()}"
 )
 
 APART = """
@@ -67,7 +67,7 @@ torch.testing.assert_close(torch.tensor(there[0]), torch.tensor(here[0]), rtol=1
 torch.testing.assert_close(there[1], here[1], rtol=1e-3, atol=1e-3)
 print("same")
 """
-PACK = ("tests/nodes/test_tune.py", "tests/nodes/test_sampling.py", "tests/nodes/test_tuned_weights.py")
+PACK = tuple(f"tests/nodes/test_{name}.py" for name in ("tune", "sampling", "tuned_weights", "low_vram"))
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from workbench import Workbench, distance
-
-
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
+from workbench import distance
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ FRAMES = 3
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def controlnet(bench: Workbench, tiny_checkpoint: Path, tmp_path_factory):
     """A ControlNet of the small layout by core's loader. Its random weights make every hint plainly seen."""
     path = tmp_path_factory.mktemp("control") / "random.safetensors"

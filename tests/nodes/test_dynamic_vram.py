@@ -14,11 +14,6 @@ from workbench import Workbench, distance
 SETTINGS = {"steps": 2, "resume": False}
 
 
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
 @pytest.fixture
 def lazy_layers(monkeypatch) -> None:
     """ComfyUI's own linear layers now have no weights until a state dict brings some."""

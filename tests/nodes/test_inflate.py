@@ -17,11 +17,6 @@ FRAMES = 3
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def plain(bench: Workbench) -> Tensor:
     return bench.draw(bench.model)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +14,6 @@ from tav_core.memory import AllocationMeter
 
 FRAMES = 9
 WINDOW = 4
-
-
-@pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint: Path) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,6 @@ QUERY = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def personalised(bench: Workbench, tiny_checkpoint: Path, tmp_path_factory):
     """The MODEL of a relative of the checkpoint, as DreamBooth training leaves one."""
     path = tmp_path_factory.mktemp("personalised") / "relative.safetensors"

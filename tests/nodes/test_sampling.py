@@ -13,11 +13,6 @@ CUSTOM = "comfy_extras.nodes_custom_sampler"
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def model(bench: Workbench):
     """Tuned weights that do something, but little: a real tuning's are as mild."""
     return bench.apply(bench.weights(scale=0.02), 1.0, 0.1)

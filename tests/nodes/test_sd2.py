@@ -20,11 +20,6 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def twins(bench: Workbench) -> tuple:
     """A MODEL of the small size in 2.x's layout, and the diffusers UNet with the same random weights."""
     base, utils, patcher = (

@@ -12,11 +12,6 @@ from workbench import Workbench
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def recipes(bench: Workbench) -> dict[str, Callable[[Any], Any]]:
     """How models are made of one that may have been compiled before."""
     weights = bench.weights()

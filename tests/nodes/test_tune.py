@@ -26,11 +26,6 @@ _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def tuned(bench: Workbench) -> tuple:
     """A model tuned for three steps, its weights, its losses."""
     return bench.tune(steps=3, filename_prefix="tune/reference", save_every=1)

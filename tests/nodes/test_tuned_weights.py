@@ -28,11 +28,6 @@ OUTSIDE = [
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def folder(bench: Workbench) -> Path:
     return Path(bench.folders.get_folder_paths("tune_a_video")[0])
 

@@ -42,11 +42,6 @@ class Transformer(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def bench(pack, tiny_checkpoint) -> Workbench:
-    return Workbench(pack, tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def foreign(bench: Workbench):
     """foreign(kind) is a MODEL that the method cannot work on."""
     kinds = importlib.import_module("comfy.model_base")
