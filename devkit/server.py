@@ -160,7 +160,7 @@ class Server:
         extra = overlay.ensure(self.comfyui)
         variables = dict(os.environ)
         device = second_device.FOLDER if second_device.wanted() else None
-        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (extra, SHIMS, device) if p is not None)
+        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (device, extra, SHIMS) if p is not None)
         variables["PYTHONUNBUFFERED"] = "1"
         variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see devkit.launch
         variables["PYTHONIOENCODING"] = "utf-8"
