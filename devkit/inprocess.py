@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import os
@@ -32,21 +33,15 @@ def start(comfyui: Path, base: Path, checkpoints: Sequence[Path] = (), exact: bo
     sys.path.insert(0, str(comfyui))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     arguments = importlib.import_module("comfy.cli_args").args
-    if second_device.wanted():
-        sys.path.insert(0, str(second_device.FOLDER))
-        arguments.directml = 0
-    else:
-        arguments.cpu = not has_gpu()
+    arguments.base_directory = str(base)
     if exact:
         arguments.force_fp32 = True
         # Convolutions on a GPU round to ten bits otherwise.
         importlib.import_module("torch").backends.cudnn.allow_tf32 = False
-    arguments.base_directory = str(base)
     if second_device.wanted():
-        patching = importlib.import_module("comfy.model_patcher")
-        patching.CoreModelPatcher = patching.ModelPatcherDynamic
-        importlib.import_module("comfy.memory_management").aimdo_enabled = True
-        arguments.disable_pinned_memory = True
+        _take_second_device(arguments)
+    else:
+        arguments.cpu = not has_gpu()
     importlib.import_module("nodes")
     _load_package("tune_a_video_tiny_world", base / "custom_nodes" / base_folder.TINY_NODE_NAME)
 
@@ -56,6 +51,16 @@ def pack(name: str) -> ModuleType:
     if PACK not in sys.modules:
         _load_package(PACK, ROOT)
     return importlib.import_module(f"{PACK}.{name}")
+
+
+def _take_second_device(arguments: argparse.Namespace) -> None:
+    """What ComfyUI's main.py makes of `second_device.arguments`."""
+    sys.path.insert(0, str(second_device.FOLDER))
+    arguments.directml = 0
+    arguments.disable_pinned_memory = True
+    patching = importlib.import_module("comfy.model_patcher")
+    patching.CoreModelPatcher = patching.ModelPatcherDynamic
+    importlib.import_module("comfy.memory_management").aimdo_enabled = True
 
 
 def _load_package(name: str, folder: Path) -> None:

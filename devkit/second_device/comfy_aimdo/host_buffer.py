@@ -22,7 +22,3 @@ def read_file_to_device(
     """Reads a part of a file to an address on the device, which is ordinary memory."""
     file.seek(offset)
     ctypes.memmove(address, file.read(size), size)
-
-
-def cleanup_file_reader() -> None:
-    """There is nothing to clean up."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+import torch_directml
 
-Allocation = tuple["ModelVBAR", torch.Tensor, int]
+Allocation = tuple["ModelVBAR", torch.Tensor | None, int]
 _NO_ROOM = 3
 """Every so many allocations find no room."""
 
@@ -13,28 +14,22 @@ class ModelVBAR:
     """The layers of one model; what was freed has to be filled again."""
 
     def __init__(self, size: int, device: int) -> None:
-        self.device = device
         self._count = 0
-        self._without_room: set[int] = set()
         self._generation = 0
 
     def prioritize(self, clamp: int | None = None) -> None:
         """See the library."""
 
-    def deprioritize(self) -> None:
-        """See the library."""
-
     def alloc(self, size: int) -> Allocation:
-        """Room for one layer, which may not be there when it is asked for."""
-        memory = torch.empty(size, dtype=torch.uint8, device=torch.device("second", self.device))
+        """Memory for one layer, or None where there is no room."""
         self._count += 1
-        if self._count % _NO_ROOM == 0:
-            self._without_room.add(memory.data_ptr())
+        room = self._count % _NO_ROOM != 0
+        memory = torch.empty(size, dtype=torch.uint8, device=torch_directml.device()) if room else None
         return self, memory, size
 
-    def fault(self, memory: torch.Tensor) -> tuple[int] | None:
+    def fault(self, memory: torch.Tensor | None) -> tuple[int] | None:
         """What the content is known by, or None without room."""
-        return None if memory.data_ptr() in self._without_room else (self._generation,)
+        return None if memory is None else (self._generation,)
 
     def loaded_size(self) -> int:
         """Bytes on the device; none are counted."""

@@ -8,5 +8,5 @@ from .model_vbar import Allocation
 
 
 def aimdo_to_tensor(allocation: Allocation, device: torch.device) -> torch.Tensor:
-    """The bytes of an allocation."""
+    """The bytes of an allocation for which there is room."""
     return allocation[1]
