@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import COMMANDS, usage
-from .say import DevError, complain, say
+from .say import DevError, print_error, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return importlib.import_module(COMMANDS[argv[0]].module).main(list(argv[1:]))
     except DevError as error:
-        complain(f"dev.py {argv[0]}: {error}")
+        print_error(f"dev.py {argv[0]}: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

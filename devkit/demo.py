@@ -15,7 +15,7 @@ from .bars import StageBars
 from .client import Client, Result
 from .materials import given_checkpoint, put_clip, tiny_checkpoint
 from .paths import COMFYUI_HOME, OUTPUT, WORKFLOWS
-from .say import DevError, complain, say
+from .say import DevError, print_error, say
 from .server import Server
 from .workflow import find, find_one, set_inputs, to_api
 
@@ -25,7 +25,7 @@ _WORKFLOW = WORKFLOWS / "quickstart.json"
 _FULL_SIZE = (512, 512)
 _FULL_STEPS = 300
 _FULL_LEARNING_RATE = 3e-5
-_FULL_DRAWS = {"timesteps": "random", "temporal_rate": 1.0}
+_FULL_DRAWS = {"timesteps": "random", "temporal_lr_scale": 1.0}
 _FULL_STRENGTH = 1.0
 _LABEL = 30  # characters of an edit shown beside its progress bar
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         with StageBars(_stages(prompt)) as bars:
             result = client.run(prompt, bars)
         if not result.ok:
-            complain(f"The server's log is {server.log_path}.")
+            print_error(f"The server's log is {server.log_path}.")
         result.check()
         files = _collect(client, prompt, result, options.output, Path(video).stem)
     if options.moving_picture:

@@ -16,7 +16,7 @@ from .commands import COMMANDS, usage
 from .lock import locked
 from .paths import COMFYUI_HOME, ROOT, SHIMS, VENV
 from .requirements import all_requirements
-from .say import DevError, complain, say
+from .say import DevError, print_error, say
 
 
 def environment() -> dict[str, str]:
@@ -49,16 +49,16 @@ def main(argv: Sequence[str]) -> int:
         say(usage())
         return 0 if argv else 2
     if argv[0] not in COMMANDS:
-        complain(f"dev.py has no command {argv[0]!r}.\n\n{usage()}")
+        print_error(f"dev.py has no command {argv[0]!r}.\n\n{usage()}")
         return 2
     try:
         python = set_up()
         return _hand_over([str(python), "-m", "devkit", *argv])
     except DevError as error:
-        complain(f"dev.py: {error}")
+        print_error(f"dev.py: {error}")
         return 1
     except KeyboardInterrupt:
-        complain("Interrupted; the next start takes up from here.")
+        print_error("Interrupted; the next start takes up from here.")
         return 130
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tav_core.grid import compare_frames
-from tav_core.video import read_frames
+from tav_core.video.grid import compare_frames
+from tav_core.video.read import read_frames
 
 from .say import DevError
 from .video import read_video
@@ -38,7 +38,7 @@ def moving_picture(
     frames, _ = read_frames(
         clip,
         load["start_frame"],
-        load["frame_step"],
+        load["frame_stride"],
         load["frame_count"],
         (load["width"], load["height"]),
         load["fit"],

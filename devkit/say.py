@@ -15,7 +15,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """Print one line to the error stream."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from . import lint
 from .paths import ROOT
-from .say import complain
+from .say import print_error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         linted = lint.main([])
         if linted:
-            complain("The tests were not started.")
+            print_error("The tests were not started.")
             return linted
     command = [sys.executable, "-m", "pytest", "-rs", "--durations=10", *argv]
     return subprocess.run(command, cwd=ROOT).returncode

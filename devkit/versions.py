@@ -77,7 +77,7 @@ def _run(version: str, base: Path) -> tuple[torch.Tensor | None, dict]:
 
 
 def _warnings(log: str) -> list[str]:
-    """The lines of a server's log that complain about the pack."""
+    """The lines of a server's log that print_error about the pack."""
     ours = (PACK_NAME, "tune_a_video", "Tune-A-Video", str(ROOT / "nodes"), str(ROOT / "tav_core"))
     complaints = ("warn", "error", "IMPORT FAILED", "Traceback")
     return [

@@ -13,7 +13,7 @@ atheris.enabled_hooks.add("RegEx")
 atheris.enabled_hooks.add("str")
 
 with atheris.instrument_imports(include=["tav_core"]):
-    from tav_core.prompt_schedule import ScheduleError, key_weights, parse_schedule
+    from tav_core.prompts import ScheduleError, key_weights, parse_schedule
 
 SEEDS = {
     "two": b"\x08\x010: a man is skiing\n4: a cat",

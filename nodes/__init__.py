@@ -2,13 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .comfy.files import register_folder
+from .comfy.page.routes import register_routes
 from .compare import TAVCompareVideos
 from .ddim_inversion import TAVDDIMInversion
 from .ddim_parts import TAVDDIMSampler, TAVDDIMSigmas
 from .edit_list import TAVEditList
 from .evaluate import TAVEvaluate, TAVReconstruction
-from .host.files import register_folder
-from .host.routes import register_routes
 from .inflate_model import TAVInflateModel
 from .load_video import TAVLoadVideo
 from .official_files import TAVLoadOfficial, TAVSaveOfficial, TAVSaveQueryLora

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..tav_core.grid import compare_frames, contact_sheet
-from .host.checks import check_numbers
-from .host.player import player
+from ..tav_core.video.grid import compare_frames, contact_sheet
+from .comfy.checks import check_numbers
+from .comfy.page.player import player
 
 SIDE_BY_SIDE = "side by side"
 STACKED = "stacked"

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from .host.checks import check_clip, check_conditioning_frames, check_numbers
-from .host.inverted import invert
-from .host.model import check_model
+from .comfy.checks import check_clip, check_conditioning_frames, check_numbers
+from .comfy.model.kinds import check_model
+from .comfy.sampling.inverted import invert
 
 
 class TAVDDIMInversion(io.ComfyNode):

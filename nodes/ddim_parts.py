@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from .host.checks import check_numbers
-from .host.model import check_model
-from .host.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
+from .comfy.checks import check_numbers
+from .comfy.model.kinds import check_model
+from .comfy.sampling.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 
 DIRECTIONS = ("sampling", "inversion")
 STOCHASTIC_INVERSION = (

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .host.checks import check_text_encoder
+from .comfy.checks import check_text_encoder
 
 NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
 

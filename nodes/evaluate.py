@@ -12,7 +12,7 @@ from ..tav_core.metrics.clip_score import ClipScore
 from ..tav_core.metrics.consistency import frame_consistency
 from ..tav_core.metrics.psnr import frame_psnr, psnr
 from ..tav_core.metrics.warping import warping_error
-from .host.work import room_for
+from .comfy.progress import room_for
 
 NO_CLIP = "none"
 GOOD_DB, FAIR_DB = 25.0, 20.0

@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..tav_core.inflation import InflationMode
-from ..tav_core.joint_norm import NORM_MODES
-from ..tav_core.sparse_causal import ATTENTION_MODES
-from .host.checks import check_numbers
-from .host.inflate import Inflation, inflate, inflation_of
+from ..tav_core.inflation.attach import InflationMode
+from ..tav_core.inflation.attention import ATTENTION_MODES
+from ..tav_core.inflation.group_norm import NORM_MODES
+from .comfy.checks import check_numbers
+from .comfy.model.inflate import Inflation, inflate, inflation_of
 
 
 class TAVInflateModel(io.ComfyNode):

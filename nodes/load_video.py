@@ -7,12 +7,12 @@ import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io, ui
 
-from ..tav_core.frames import FITS
-from ..tav_core.video import Selection, VideoError, check_readable, read_frames, select
-from .host.checks import check_numbers
-from .host.clips import clip_path
-from .host.player import player
-from .host.work import connects, progress
+from ..tav_core.video.fit import FITS
+from ..tav_core.video.read import Selection, VideoError, check_readable, read_frames, select
+from .comfy.checks import check_numbers
+from .comfy.page.clips import clip_path
+from .comfy.page.player import player
+from .comfy.progress import connects, progress
 
 EXTENSIONS = (
     ".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif",
@@ -53,7 +53,7 @@ class TAVLoadVideo(io.ComfyNode):
                     tooltip="The first frame to take, counted from 0.",
                 ),
                 io.Int.Input(
-                    "frame_step",
+                    "frame_stride",
                     default=1,
                     min=1,
                     max=1000,
@@ -163,7 +163,7 @@ class TAVLoadVideo(io.ComfyNode):
         cls,
         video,
         start_frame,
-        frame_step,
+        frame_stride,
         frame_count,
         width,
         height,
@@ -175,7 +175,7 @@ class TAVLoadVideo(io.ComfyNode):
         check_numbers(
             cls,
             start_frame=start_frame,
-            frame_step=frame_step,
+            frame_stride=frame_stride,
             frame_count=frame_count,
             width=width,
             height=height,
@@ -183,7 +183,7 @@ class TAVLoadVideo(io.ComfyNode):
         )
         choice = {
             "start": start_frame,
-            "step": frame_step,
+            "step": frame_stride,
             "count": frame_count,
             "size": (width, height),
             "fit": fit,

@@ -8,13 +8,13 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..tav_core.lora_file import save_lora
-from ..tav_core.official_files import load_official, save_official, weights_file
-from ..tav_core.weights import TunedWeights, WeightsError
-from .host import files
-from .host.base import base_weights, diffusers_config
-from .host.model import check_model
-from .host.types import TunedWeightsType
+from ..tav_core.files.lora import save_lora
+from ..tav_core.files.official import load_official, save_official, weights_file
+from ..tav_core.files.weights import TunedWeights, WeightsError
+from .comfy import files
+from .comfy.model.base import base_weights, diffusers_config
+from .comfy.model.kinds import check_model
+from .comfy.types import TunedWeightsType
 
 _LORAS = "loras"
 

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..tav_core.prompt_schedule import ScheduleError, blend_embeddings, key_weights, parse_schedule
-from .host.checks import check_numbers, check_text_encoder
+from ..tav_core.prompts import ScheduleError, blend_embeddings, key_weights, parse_schedule
+from .comfy.checks import check_numbers, check_text_encoder
 
 
 class TAVPromptSchedule(io.ComfyNode):
@@ -25,7 +25,7 @@ class TAVPromptSchedule(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip", tooltip="The checkpoint's text encoder."),
                 io.String.Input(
-                    "schedule",
+                    "prompts",
                     default="0: a man is skiing\n12: spider man is skiing",
                     multiline=True,
                     tooltip="One line per key: the frame, counted from 0, a colon, and what the clip shows from there.",
@@ -47,27 +47,27 @@ class TAVPromptSchedule(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, schedule=None) -> bool | str:
+    def validate_inputs(cls, prompts=None) -> bool | str:
         try:
             # A connected text is only known when the graph runs.
-            if schedule is not None:
-                parse_schedule(schedule)
+            if prompts is not None:
+                parse_schedule(prompts)
         except ScheduleError as error:
-            return f"The input 'schedule' cannot be read: {error}."
+            return f"The input 'prompts' cannot be read: {error}."
         return True
 
     @classmethod
-    def execute(cls, clip, schedule, frame_count, blend) -> io.NodeOutput:
+    def execute(cls, clip, prompts, frame_count, blend) -> io.NodeOutput:
         check_numbers(cls, frame_count=frame_count)
         check_text_encoder(clip)
         try:
-            keys = parse_schedule(schedule)
+            keys = parse_schedule(prompts)
         except ScheduleError as error:
-            raise ValueError(f"The input 'schedule' cannot be read: {error}.") from error
+            raise ValueError(f"The input 'prompts' cannot be read: {error}.") from error
         encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(key.text)) for key in keys]
         weights = key_weights(keys, frame_count, blend)
         try:
             frames = blend_embeddings([conditioning[0][0] for conditioning in encoded], weights)
         except ScheduleError as error:
-            raise ValueError(f"The input 'schedule' cannot be read: {error}.") from error
+            raise ValueError(f"The input 'prompts' cannot be read: {error}.") from error
         return io.NodeOutput([[frames, dict(encoded[0][0][1])]])

@@ -4,21 +4,21 @@ import json
 
 from comfy_api.latest import io
 
-from ..tav_core.learning_rate import LEARNING_RATE_SCHEDULES
-from ..tav_core.timesteps import TIMESTEP_DRAWS
-from ..tav_core.tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
-from ..tav_core.weights import TunedMetadata
-from .host import files
-from .host.apply import apply_weights
-from .host.base import base_fingerprint
-from .host.checks import check_clip, check_conditioning_frames, check_numbers, prompt_embedding
-from .host.graph import upstream_value
-from .host.inflate import Inflation, inflation_of
-from .host.live import BOARD
-from .host.model import check_model
-from .host.tune import tune
-from .host.tuning_memory import AUTOMATIC, PRESETS
-from .host.types import LossMapType, TunedWeightsType
+from ..tav_core.files.weights import TunedMetadata
+from ..tav_core.tuning.lr_scheduler import LR_SCHEDULERS
+from ..tav_core.tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
+from ..tav_core.tuning.timesteps import TIMESTEP_SAMPLINGS
+from .comfy import files
+from .comfy.checks import check_clip, check_conditioning_frames, check_numbers, prompt_embedding
+from .comfy.graph import upstream_value
+from .comfy.model.apply import apply_weights
+from .comfy.model.base import base_fingerprint
+from .comfy.model.inflate import Inflation, inflation_of
+from .comfy.model.kinds import check_model
+from .comfy.page.live import LIVE_STATES
+from .comfy.tuning.memory import AUTOMATIC, PRESETS
+from .comfy.tuning.run import tune
+from .comfy.types import LossMapType, TunedWeightsType
 
 
 class TAVTune(io.ComfyNode):
@@ -109,15 +109,15 @@ class TAVTune(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Combo.Input(
-                    "schedule",
-                    options=list(LEARNING_RATE_SCHEDULES),
-                    default=defaults.schedule,
+                    "lr_scheduler",
+                    options=list(LR_SCHEDULERS),
+                    default=defaults.lr_scheduler,
                     tooltip="How the learning rate goes over the steps.",
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "warmup_steps",
-                    default=defaults.warmup_steps,
+                    "lr_warmup_steps",
+                    default=defaults.lr_warmup_steps,
                     min=0,
                     max=100_000,
                     tooltip="Steps over which the learning rate rises from zero.",
@@ -151,8 +151,8 @@ class TAVTune(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "accumulation",
-                    default=defaults.accumulation,
+                    "gradient_accumulation_steps",
+                    default=defaults.gradient_accumulation_steps,
                     min=1,
                     max=64,
                     tooltip="Noise draws per step: steadier and as many times slower.",
@@ -192,18 +192,18 @@ class TAVTune(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "timesteps",
-                    options=list(TIMESTEP_DRAWS),
+                    options=list(TIMESTEP_SAMPLINGS),
                     default=defaults.timesteps,
                     optional=True,
                     tooltip=(
-                        "How noise levels are drawn: evenly spread, steadier in short runs, or at random as in "
+                        "How noise levels are drawn: low-discrepancy, steadier in short runs, or at random as in "
                         "the paper. Changes the result."
                     ),
                     advanced=True,
                 ),
                 io.Float.Input(
-                    "temporal_rate",
-                    default=defaults.temporal_rate,
+                    "temporal_lr_scale",
+                    default=defaults.temporal_lr_scale,
                     min=0.01,
                     max=100.0,
                     step=0.1,
@@ -229,7 +229,7 @@ class TAVTune(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **kwargs) -> int:
-        return BOARD.times_continued(str(cls.hidden.unique_id))
+        return LIVE_STATES.times_continued(str(cls.hidden.unique_id))
 
     @classmethod
     def execute(
@@ -255,7 +255,7 @@ class TAVTune(io.ComfyNode):
             frames=latents.shape[0],
             width=latents.shape[3] * 8,
             height=latents.shape[2] * 8,
-            frame_step=int(cls._upstream("latent", "frame_step") or 0),
+            frame_stride=int(cls._upstream("latent", "frame_stride") or 0),
             learning_rate=settings.learning_rate,
             trainable=settings.trainable,
             attention=mode.attention,

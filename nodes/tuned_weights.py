@@ -5,12 +5,12 @@ import logging
 
 from comfy_api.latest import io
 
-from ..tav_core.weights import TunedWeights
-from .host import files
-from .host.apply import apply_weights
-from .host.base import base_fingerprint
-from .host.checks import check_numbers
-from .host.types import TunedWeightsType
+from ..tav_core.files.weights import TunedWeights
+from .comfy import files
+from .comfy.checks import check_numbers
+from .comfy.model.apply import apply_weights
+from .comfy.model.base import base_fingerprint
+from .comfy.types import TunedWeightsType
 
 _STRENGTH = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
 

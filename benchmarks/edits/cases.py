@@ -17,8 +17,8 @@ from typing import Any
 
 from devkit.world.clips import TRAJECTORIES, Actor, ClipPlan, inside, render_clip
 from devkit.world.vocabulary import BACKGROUNDS, NEW_WORD, OBJECTS, STYLES, Meaning, caption, parse_caption
-from tav_core.inflation import InflationMode
-from tav_core.tuning import TuningSettings
+from tav_core.inflation.attach import InflationMode
+from tav_core.tuning.settings import TuningSettings
 
 KINDS = ("object", "background", "style", "several")
 SHIPPED = Path(__file__).parent / "cases.json"
@@ -33,7 +33,7 @@ class CasesError(ValueError):
 class Settings:
     """How every case of a file is run.
 
-    frames: length of the clips. tuning_steps .. temporal_rate: see `TuningSettings`. steps: of inversion and of
+    frames: length of the clips. tuning_steps .. temporal_lr_scale: see `TuningSettings`. steps: of inversion and of
     sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. strength: how
     much of the way to noise it goes, 0..1. guidance: of sampling an edit; the reconstruction has none.
     image_strength: of the weaker of the two image-to-image rows. control_strength: of the ControlNet, 0..2. seeds:
@@ -43,13 +43,13 @@ class Settings:
     frames: int = 16
     tuning_steps: int = 120
     learning_rate: float = 3e-4
-    schedule: str = "constant"
-    warmup_steps: int = 0
+    lr_scheduler: str = "constant"
+    lr_warmup_steps: int = 0
     weight_decay: float = 1e-2
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     min_snr_gamma: float = 0.0
-    timesteps: str = "evenly spread"
-    temporal_rate: float = 3.0
+    timesteps: str = "low-discrepancy"
+    temporal_lr_scale: float = 3.0
     query_rank: int = 0
     attention: str = "first+previous"
     norm: str = "joint"
@@ -80,13 +80,13 @@ class Settings:
         return TuningSettings(
             steps=self.tuning_steps,
             learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warmup_steps=self.warmup_steps,
+            lr_scheduler=self.lr_scheduler,
+            lr_warmup_steps=self.lr_warmup_steps,
             weight_decay=self.weight_decay,
-            accumulation=self.accumulation,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
             min_snr_gamma=self.min_snr_gamma,
             timesteps=self.timesteps,
-            temporal_rate=self.temporal_rate,
+            temporal_lr_scale=self.temporal_lr_scale,
             query_rank=self.query_rank,
             trainable=trainable,
             gradient_checkpointing="none",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from devkit.world.checkpoint import load_checkpoint
 from devkit.world.variants import assemble, load_controlnet
-from tav_core.overrides import Overrides
+from tav_core.patching import Overrides
 
 from .model import Model
 

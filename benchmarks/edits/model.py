@@ -11,8 +11,8 @@ from torch import Tensor
 
 from devkit.world.checkpoint import load_checkpoint
 from devkit.world.sample import encode_text
-from tav_core.diffusers_host import DiffusersHost
-from tav_core.schedule import NoiseSchedule
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.pipeline.unet import DiffusersHost
 
 
 class Model:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from devkit.world.clips import render_clip
 from devkit.world.judge import Judge
-from tav_core.cli.applied import applied
-from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.inflation import BlockResidual, InflationMode
-from tav_core.overrides import Overrides
-from tav_core.queries import TunableQueries
-from tav_core.tuning import Tuner
-from tav_core.weights import TunedMetadata, TunedWeights
+from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.files.weights import TunedMetadata, TunedWeights
+from tav_core.inflation.attach import BlockResidual, InflationMode
+from tav_core.patching import Overrides
+from tav_core.pipeline.apply import applied
+from tav_core.tuning.queries import TunableQueries
+from tav_core.tuning.tuner import Tuner
 
 from .cases import Settings, Source
 from .companions import Companions, controlled

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from devkit.world.clips import render_clip
-from tav_core.grid import contact_sheet
+from tav_core.video.grid import contact_sheet
 
 from .bench import Plan, open_store
 from .model import as_frames

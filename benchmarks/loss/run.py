@@ -13,7 +13,7 @@ from torch.nn import functional
 from benchmarks.edits.cases import SHIPPED, load_cases
 from benchmarks.edits.model import Model, as_frames
 from devkit.world.clips import render_clip
-from tav_core.tuning import Tuner
+from tav_core.tuning.tuner import Tuner
 
 from .schedules import OFFICIAL, OFFICIAL_STEPS, STEPS, settings
 

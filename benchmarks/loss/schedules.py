@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from tav_core.tuning import TuningSettings
+from tav_core.tuning.settings import TuningSettings
 
 OFFICIAL = "official"
 DEFAULT = "default"
 OFFICIAL_STEPS = TuningSettings.official().steps
 STEPS = TuningSettings().steps
 
-_SPREAD = {"timesteps": "evenly spread"}
-_DECAY = {"schedule": "cosine", "warmup_steps": 10}
-_DEFAULT = {"timesteps": TuningSettings().timesteps, "temporal_rate": TuningSettings().temporal_rate}
+_SPREAD = {"timesteps": "low-discrepancy"}
+_DECAY = {"lr_scheduler": "cosine", "lr_warmup_steps": 10}
+_DEFAULT = {"timesteps": TuningSettings().timesteps, "temporal_lr_scale": TuningSettings().temporal_lr_scale}
 
 # Differences to the official settings; the learning rate is a factor on the official one.
 SCHEDULES: dict[str, dict] = {
     OFFICIAL: {},
     DEFAULT: _DEFAULT,
     "default, min-SNR 5": {**_DEFAULT, "min_snr_gamma": 5.0},
-    "default, two draws a step": {**_DEFAULT, "accumulation": 2},
+    "default, two draws a step": {**_DEFAULT, "gradient_accumulation_steps": 2},
     "default, cosine": {**_DEFAULT, **_DECAY},
-    "evenly spread": _SPREAD,
-    "temporal x 5": {"temporal_rate": 5.0},
-    "evenly spread, temporal x 3": {**_SPREAD, "temporal_rate": 3.0},
-    "evenly spread, temporal x 10": {**_SPREAD, "temporal_rate": 10.0},
-    "evenly spread, rate x 3": {**_SPREAD, "learning_rate": 3.0},
-    "evenly spread, rate x 3, cosine": {**_SPREAD, "learning_rate": 3.0, **_DECAY},
-    "evenly spread, rate x 10, cosine": {**_SPREAD, "learning_rate": 10.0, **_DECAY},
+    "low-discrepancy": _SPREAD,
+    "temporal x 5": {"temporal_lr_scale": 5.0},
+    "low-discrepancy, temporal x 3": {**_SPREAD, "temporal_lr_scale": 3.0},
+    "low-discrepancy, temporal x 10": {**_SPREAD, "temporal_lr_scale": 10.0},
+    "low-discrepancy, rate x 3": {**_SPREAD, "learning_rate": 3.0},
+    "low-discrepancy, rate x 3, cosine": {**_SPREAD, "learning_rate": 3.0, **_DECAY},
+    "low-discrepancy, rate x 10, cosine": {**_SPREAD, "learning_rate": 10.0, **_DECAY},
 }
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from devkit.inprocess import pack
 from devkit.parity.comfy_side import comfy_config
-from tav_core.tuning import CHECKPOINTING_MODES
+from tav_core.tuning.settings import CHECKPOINTING_MODES
 
 from .sizes import Size
 from .work import GUIDANCE, TUNING, Inputs, Stage, compute_dtype
@@ -43,7 +43,7 @@ def build_model(unet: UNet2DConditionModel) -> ModelPatcher:
 
 def comfyui_stages(model: ModelPatcher, inputs: Inputs) -> dict[str, Callable[[], Stage]]:
     """What makes each stage, by its name. A step of sampling is half a run of two."""
-    sampling = pack("nodes.host.sampling")
+    sampling = pack("nodes.comfy.sampling.sampling")
     latents = inputs.latents.cpu()
     positive, negative = ([[prompt.cpu(), {}]] for prompt in (inputs.prompt, inputs.empty))
 
@@ -83,8 +83,8 @@ def comfyui_stages(model: ModelPatcher, inputs: Inputs) -> dict[str, Callable[[]
 
 def tuning(model: ModelPatcher, inputs: Inputs, settings: Any) -> Stage:
     """One optimiser step."""
-    host = pack("nodes.host.tuning_unet").TuningHost(model)
-    tuner = pack("tav_core.tuning").Tuner(host, inputs.latents, inputs.prompt, settings)
+    host = pack("nodes.comfy.tuning.unet").TuningHost(model)
+    tuner = pack("tav_core.tuning.tuner").Tuner(host, inputs.latents, inputs.prompt, settings)
 
     def run() -> None:
         with tuner:
@@ -130,23 +130,23 @@ def chosen(model: ModelPatcher, size: Size, frames: int, preset: str) -> dict:
 
 
 def _settings(checkpointing: str) -> Any:
-    return pack("tav_core.tuning").TuningSettings(gradient_checkpointing=checkpointing)
+    return pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing=checkpointing)
 
 
 def _foreseen(model: ModelPatcher, inputs: Inputs) -> Any:
-    mode = pack("tav_core.inflation").InflationMode()
-    memory = pack("nodes.host.tuning_memory").TuningMemory
+    mode = pack("tav_core.inflation.attach").InflationMode()
+    memory = pack("nodes.comfy.tuning.memory").TuningMemory
     return memory(model, tuple(inputs.latents.shape), tuple(inputs.prompt.shape), mode)
 
 
 def inflate(model: ModelPatcher) -> ModelPatcher:
     """``model`` with fresh temporal layers in every block."""
-    paths = pack("nodes.host.names").block_paths(model.model.model_config.unet_config)
-    blocks = pack("nodes.host.names").blocks_at(model.model.diffusion_model, paths)
-    core = pack("tav_core.temporal")
+    paths = pack("nodes.comfy.model.blocks").block_paths(model.model.model_config.unet_config)
+    blocks = pack("nodes.comfy.model.blocks").blocks_at(model.model.diffusion_model, paths)
+    core = pack("tav_core.inflation.temporal")
     layers = core.TemporalLayers(
         {n: (b.attn1.to_q.weight.shape[1], b.attn1.heads) for n, b in blocks.items()}
     )
     layers.reset(0)
-    weights = pack("tav_core.weights").TunedWeights(layers.tensors())
-    return pack("nodes.host.apply").apply_weights(model, weights)
+    weights = pack("tav_core.files.weights").TunedWeights(layers.tensors())
+    return pack("nodes.comfy.model.apply").apply_weights(model, weights)

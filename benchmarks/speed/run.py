@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tav_core.memory import AllocationMeter
+from tav_core.tuning.memory import AllocationMeter
 
 from .flops import flops
 from .hosts import open_host, prepare, start_comfyui

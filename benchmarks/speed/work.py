@@ -9,12 +9,13 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
-from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.diffusers_host import DiffusersHost
-from tav_core.inflation import BlockResidual
-from tav_core.schedule import NoiseSchedule
-from tav_core.temporal import TemporalLayers
-from tav_core.tuning import CHECKPOINTING_MODES, Tuner, TuningSettings
+from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.inflation.attach import BlockResidual
+from tav_core.inflation.temporal import TemporalLayers
+from tav_core.pipeline.unet import DiffusersHost
+from tav_core.tuning.settings import CHECKPOINTING_MODES, TuningSettings
+from tav_core.tuning.tuner import Tuner
 
 from .sizes import Size
 

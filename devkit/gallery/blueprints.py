@@ -39,7 +39,7 @@ def _fill_edit(graph: Graph, given: dict[str, Socket]) -> tuple[list[Socket], li
     inputs = {"model": model, "latent": latent, "positive": source["CONDITIONING"]}
     tune = graph.add("TAVTune", inputs=inputs)
     frames, shown = _invert_and_draw(graph, given, tune["MODEL"], (edit, empty), latent)
-    tuning = [(tune, name) for name in ("steps", "learning_rate", "timesteps", "temporal_rate")]
+    tuning = [(tune, name) for name in ("steps", "learning_rate", "timesteps", "temporal_lr_scale")]
     return [frames, tune["weights"]], [*tuning, *shown]
 
 

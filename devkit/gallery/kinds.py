@@ -40,17 +40,17 @@ _TUNING = {
     "filename_prefix": "tuned",
     "save_every": 100,
     "query_rank": 0,
-    "schedule": "constant",
-    "warmup_steps": 0,
+    "lr_scheduler": "constant",
+    "lr_warmup_steps": 0,
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,
     "min_snr_gamma": 0.0,
-    "accumulation": 1,
+    "gradient_accumulation_steps": 1,
     "resume": True,
     "frames_per_step": 0,
     "memory": "as set",
-    "timesteps": "evenly spread",
-    "temporal_rate": 3.0,
+    "timesteps": "low-discrepancy",
+    "temporal_lr_scale": 3.0,
 }
 _PAIR = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 _WEIGHTS_FILE = {"weights": "TAV_WEIGHTS", "info": "STRING"}
@@ -136,7 +136,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             {
                 "video": CLIP,
                 "start_frame": 0,
-                "frame_step": 1,
+                "frame_stride": 1,
                 "frame_count": FRAMES,
                 "width": SIZE,
                 "height": SIZE,
@@ -170,7 +170,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVPromptSchedule": Kind(
             {"clip": "CLIP"},
             _same("CONDITIONING"),
-            {"schedule": "", "frame_count": FRAMES, "blend": True},
+            {"prompts": "", "frame_count": FRAMES, "blend": True},
             340,
         ),
         "TAVEditList": Kind(

@@ -12,7 +12,7 @@ SHOWS, SHALL_SHOW, EMPTY = "What the video shows", "What it shall show", "Empty 
 
 FULL = (
     "The numbers here suit the small demo checkpoint. **For Stable Diffusion 1.5**: 512 x 512, 8 to 24 frames, "
-    "200 tuning steps at 0.00003 with temporal_rate 5, 50 steps for inversion and sampling, strength 0.8 to 1, "
+    "200 tuning steps at 0.00003 with temporal_lr_scale 5, 50 steps for inversion and sampling, strength 0.8 to 1, "
     "cfg 7 to 12.5."
 )
 

@@ -228,8 +228,8 @@ def per_frame_prompts(graph: Graph) -> None:
     )
     loaded = parts.model_and_video(graph, note)
     prepared = parts.words_and_frames(graph, loaded, {})
-    schedule = f"0: {SOURCE}\n5: a rabbit on the beach\n10: a cat on the beach\n15: a cat on the snow"
-    inputs = {"clip": loaded.clip, "schedule": schedule, "frame_count": loaded.video["frame_count"]}
+    prompts = f"0: {SOURCE}\n5: a rabbit on the beach\n10: a cat on the beach\n15: a cat on the snow"
+    inputs = {"clip": loaded.clip, "prompts": prompts, "frame_count": loaded.video["frame_count"]}
     words = graph.add("TAVPromptSchedule", inputs=inputs)["CONDITIONING"]
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)

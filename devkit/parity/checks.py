@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from tav_core.ddim import ddim_timesteps
-from tav_core.tuning import Tuner, TuningSettings
+from tav_core.diffusion.ddim import ddim_timesteps
+from tav_core.tuning.settings import TuningSettings
+from tav_core.tuning.tuner import Tuner
 
 from .reference import FRESH, NEUTRAL, TUNED, Reference, rows
 

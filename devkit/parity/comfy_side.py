@@ -14,7 +14,8 @@ from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import copy_nested_dicts
 from torch import Tensor, nn
 
-from tav_core.tuning import Tuner, TuningSettings
+from tav_core.tuning.settings import TuningSettings
+from tav_core.tuning.tuner import Tuner
 
 from ..inprocess import pack
 from .reference import TUNED, Reference, split
@@ -60,7 +61,7 @@ class ComfySide:
     def modules(self, variant: str, names: list[str]) -> dict[str, tuple[nn.Module, nn.Module]]:
         """See `Side.modules`."""
         model = self._inflated(variant)
-        layers = pack("nodes.host.inflate").inflation_of(model).layers[0].root.model
+        layers = pack("nodes.comfy.model.inflate").inflation_of(model).layers[0].root.model
         comfy.model_management.load_models_gpu([model])
         unet = model.model.diffusion_model
         found = {}
@@ -80,17 +81,19 @@ class ComfySide:
     ) -> Tuner:
         """See `Side.tuner`."""
         image, temporal = split(self.reference.weights(variant))
-        host = pack("nodes.host.tuning_unet").TuningHost(self._model(image))
-        core = pack("tav_core.temporal")
+        host = pack("nodes.comfy.tuning.unet").TuningHost(self._model(image))
+        core = pack("tav_core.inflation.temporal")
         blocks = host.transformer_blocks()
         heads = {name: block.attn1.heads for name, block in blocks.items()}
         layers = core.TemporalLayers(core.temporal_sizes(blocks, temporal, heads))
         layers.load(temporal)
-        return pack("tav_core.tuning").Tuner(host, latents, context, settings, temporal=layers, **options)
+        return pack("tav_core.tuning.tuner").Tuner(
+            host, latents, context, settings, temporal=layers, **options
+        )
 
     def invert(self, latents: Tensor, context: Tensor, steps: int) -> list[Tensor]:
         """See `Side.invert`."""
-        sampling = pack("nodes.host.sampling")
+        sampling = pack("nodes.comfy.sampling.sampling")
         model = self._inflated(TUNED)
         sigmas = sampling.inversion_sigmas(model, steps)
         trajectory = [latents]
@@ -105,7 +108,7 @@ class ComfySide:
         self, start: Tensor, context: Tensor, uncond: Tensor | None, guidance: float, steps: int
     ) -> list[Tensor]:
         """See `Side.sample`."""
-        sampling = pack("nodes.host.sampling")
+        sampling = pack("nodes.comfy.sampling.sampling")
         model = self._inflated(TUNED)
         sigmas = sampling.sampling_sigmas(model, steps)
         latents = []
@@ -147,8 +150,8 @@ class ComfySide:
             if name.endswith(("attn1.to_q.weight", "attn2.to_q.weight"))
             and not torch.equal(weight, base[name])
         }
-        weights = pack("tav_core.weights").TunedWeights(tensors | temporal)
-        return pack("nodes.host.apply").apply_weights(self._model(base), weights)
+        weights = pack("tav_core.files.weights").TunedWeights(tensors | temporal)
+        return pack("nodes.comfy.model.apply").apply_weights(self._model(base), weights)
 
     def _model(self, image: dict[str, Tensor]) -> ModelPatcher:
         config = self._model_config()

@@ -8,12 +8,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.diffusers_host import DiffusersHost
-from tav_core.inflation import InflationMode, attach
-from tav_core.overrides import Overrides
-from tav_core.temporal import TemporalLayers, temporal_sizes
-from tav_core.tuning import Tuner, TuningSettings
+from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.inflation.attach import InflationMode, attach
+from tav_core.inflation.temporal import TemporalLayers, temporal_sizes
+from tav_core.patching import Overrides
+from tav_core.pipeline.unet import DiffusersHost
+from tav_core.tuning.settings import TuningSettings
+from tav_core.tuning.tuner import Tuner
 
 from .reference import TUNED, Reference, split
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tav_core.schedule import NoiseSchedule
+from tav_core.diffusion.schedule import NoiseSchedule
 
 FRESH, NEUTRAL, TUNED = "fresh", "fresh_zero_bias", "tuned"
 _BIAS = ".attn_temp.to_out.0.bias"

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from ..weights import TunedWeights
+from ..files.weights import TunedWeights
+from ..pipeline.edit import Noise, invert, sample, warn_of_another_base
+from ..pipeline.model import Model
+from ..video.clip import Clip, write_clip
 from . import options as shared
-from .clip import Clip, write_clip
-from .editing import Noise, invert, sample, warn_of_another_base
-from .model import Model
 from .say import say
 from .tuning import tune
 

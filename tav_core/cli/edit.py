@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..grid import compare_frames
+from ..pipeline.edit import invert, sample
+from ..pipeline.model import Model
+from ..video.clip import write_clip
+from ..video.grid import compare_frames
 from . import options as shared
-from .clip import write_clip
 from .commands import load_tuned, tune_with
-from .editing import invert, sample
 from .jobs import run_jobs
-from .model import Model
 from .say import UsageError, say
 
 EXAMPLES = """examples:

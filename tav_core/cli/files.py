@@ -5,9 +5,9 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ..lora_file import save_lora
-from ..official_files import load_official, save_official, weights_file
-from ..weights import TunedWeights
+from ..files.lora import save_lora
+from ..files.official import load_official, save_official, weights_file
+from ..files.weights import TunedWeights
 from . import options as shared
 from .say import CliError, UsageError, say
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
+from ..pipeline.model import Model
 from . import options as shared
-from .model import Model
-from .say import MISHAPS, CliError, UsageError, complain, explain, say
+from .say import EXPECTED_ERRORS, CliError, UsageError, explain, print_error, say
 
 # What a line cannot say: the model is loaded once for all of them.
 _FOR_ALL = ("model", "config", "vae", "device", "dtype", "jobs", "quiet")
@@ -52,9 +52,9 @@ def run_jobs(
             # Where there is a job there is a model.
             work(model, job)  # type: ignore[arg-type]
             _mark_done(job)
-        except MISHAPS as error:
+        except EXPECTED_ERRORS as error:
             failed += 1
-            complain(f"{job.out}: {explain(error)}")
+            print_error(f"{job.out}: {explain(error)}")
     # A launcher ends the other processes when one of them ends with an error.
     wait()
     if failed:

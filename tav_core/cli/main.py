@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import commands, edit, files
 from .options import Parser
-from .say import MISHAPS, UsageError, complain, explain
+from .say import EXPECTED_ERRORS, UsageError, explain, print_error
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -69,13 +69,13 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as done:  # --help
         return int(done.code or OK)
     except UsageError as error:
-        complain(str(error))
+        print_error(str(error))
         return USAGE
     except KeyboardInterrupt:
-        complain("Stopped; what was tuned is saved, and the same command goes on from there.")
+        print_error("Stopped; what was tuned is saved, and the same command goes on from there.")
         return INTERRUPTED
-    except MISHAPS as error:
-        complain(explain(error))
+    except EXPECTED_ERRORS as error:
+        print_error(explain(error))
         return FAILED
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..frames import FITS
-from ..inflation import InflationMode
-from ..joint_norm import NORM_MODES
-from ..learning_rate import LEARNING_RATE_SCHEDULES
-from ..sparse_causal import ATTENTION_MODES
-from ..timesteps import TIMESTEP_DRAWS
-from ..tuning import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
-from .clip import Clip, read_clip
-from .editing import Inversion, Sampling, Strengths
-from .model import DTYPES, Model, load_model
+from ..inflation.attach import InflationMode
+from ..inflation.attention import ATTENTION_MODES
+from ..inflation.group_norm import NORM_MODES
+from ..pipeline.edit import Inversion, Sampling, Strengths
+from ..pipeline.model import DTYPES, Model, load_model
+from ..tuning.lr_scheduler import LR_SCHEDULERS
+from ..tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
+from ..tuning.timesteps import TIMESTEP_SAMPLINGS
+from ..video.clip import Clip, read_clip
+from ..video.fit import FITS
 from .say import UsageError
 
 
@@ -62,7 +62,7 @@ def add_clip(parser: argparse.ArgumentParser, required: bool = True) -> None:
     group.add_argument("--video", type=Path, required=required, help="the clip")
     group.add_argument("--frames", type=at_least(2), default=24, help="how many frames (default: 24)")
     group.add_argument("--start", type=at_least(0), default=0, help="the first frame, from 0")
-    group.add_argument("--frame-step", type=at_least(1), default=1, help="take every n-th frame")
+    group.add_argument("--frame-stride", type=at_least(1), default=1, help="take every n-th frame")
     group.add_argument(
         "--size",
         type=_size,
@@ -77,7 +77,7 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
     """How to tune. ``steps`` names the option for the number of steps."""
     defaults, mode = TuningSettings(), InflationMode()
     group = parser.add_argument_group(
-        "tuning (the paper's: --timesteps random --temporal-rate 1 and 500 steps)"
+        "tuning (the paper's: --timesteps random --temporal-lr-scale 1 and 500 steps)"
     )
     group.add_argument(
         steps,
@@ -97,10 +97,10 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
         help="0: full query matrices; 4 to 64: low rank, small files",
     )
     group.add_argument(
-        "--schedule", choices=LEARNING_RATE_SCHEDULES, default=defaults.schedule, help="of the learning rate"
+        "--lr-scheduler", choices=LR_SCHEDULERS, default=defaults.lr_scheduler, help="of the learning rate"
     )
     group.add_argument(
-        "--warmup-steps", type=at_least(0), default=0, help="rise of the learning rate from zero"
+        "--lr-warmup-steps", type=at_least(0), default=0, help="rise of the learning rate from zero"
     )
     group.add_argument("--weight-decay", type=_not_negative, default=defaults.weight_decay)
     group.add_argument(
@@ -110,7 +110,9 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
         help="longer gradients are shortened to it",
     )
     group.add_argument("--min-snr-gamma", type=_not_negative, default=0.0, help="0: off; 5 is usual")
-    group.add_argument("--accumulation", type=at_least(1), default=1, help="noise draws per step")
+    group.add_argument(
+        "--gradient-accumulation-steps", type=at_least(1), default=1, help="noise draws per step"
+    )
     group.add_argument(
         "--frames-per-step",
         type=at_least(0),
@@ -119,15 +121,15 @@ def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
     )
     group.add_argument(
         "--timesteps",
-        choices=TIMESTEP_DRAWS,
+        choices=TIMESTEP_SAMPLINGS,
         default=defaults.timesteps,
         help=f"how noise levels are drawn (default: {defaults.timesteps})",
     )
     group.add_argument(
-        "--temporal-rate",
+        "--temporal-lr-scale",
         type=_positive,
-        default=defaults.temporal_rate,
-        help=f"factor on the rate of the temporal layers (default: {defaults.temporal_rate:g})",
+        default=defaults.temporal_lr_scale,
+        help=f"factor on the rate of the temporal layers (default: {defaults.temporal_lr_scale:g})",
     )
     group.add_argument(
         "--gradient-checkpointing",
@@ -199,7 +201,7 @@ def model_of(options: argparse.Namespace) -> Model:
 def clip_of(options: argparse.Namespace) -> Clip:
     """The clip that the options name."""
     return read_clip(
-        options.video, options.start, options.frame_step, options.frames, options.size, options.fit
+        options.video, options.start, options.frame_stride, options.frames, options.size, options.fit
     )
 
 
@@ -210,16 +212,16 @@ def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMod
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
-        schedule=options.schedule,
-        warmup_steps=options.warmup_steps,
+        lr_scheduler=options.lr_scheduler,
+        lr_warmup_steps=options.lr_warmup_steps,
         min_snr_gamma=options.min_snr_gamma,
-        accumulation=options.accumulation,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
         trainable=options.trainable,
         query_rank=options.query_rank,
         gradient_checkpointing=options.gradient_checkpointing,
         frames_per_step=options.frames_per_step,
         timesteps=options.timesteps,
-        temporal_rate=options.temporal_rate,
+        temporal_lr_scale=options.temporal_lr_scale,
         seed=options.tuning_seed,
     )
     return settings, InflationMode(options.attention, options.norm)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from diffusers.utils.logging import tqdm
 
-from ..tuning import NonFiniteLossError
+from ..tuning.tuner import NonFiniteLossError
 
 
 class CliError(ValueError):
@@ -17,12 +17,12 @@ class UsageError(ValueError):
     """A wrong command line."""
 
 
-MISHAPS = (ValueError, OSError, NonFiniteLossError, torch.cuda.OutOfMemoryError)
+EXPECTED_ERRORS = (ValueError, OSError, NonFiniteLossError, torch.cuda.OutOfMemoryError)
 """What may go wrong without a mistake in the program."""
 
 
 def explain(error: Exception) -> str:
-    """One of `MISHAPS` in plain words."""
+    """One of `EXPECTED_ERRORS` in plain words."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return "The device has too little memory; use fewer --frames, a smaller --size or --dtype bf16."
     return str(error)
@@ -34,7 +34,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Writes a line to the standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from ..inflation import InflationMode
-from ..tuning import Tuner, TuningSettings
-from ..unfinished import load_unfinished, run_fingerprint, save_unfinished
-from ..weights import TunedMetadata, TunedWeights, loss_summary
-from .clip import Clip
-from .model import Model
+from ..files.weights import TunedMetadata, TunedWeights, loss_summary
+from ..inflation.attach import InflationMode
+from ..pipeline.model import Model
+from ..tuning.run import load_unfinished, run_fingerprint, save_unfinished
+from ..tuning.settings import TuningSettings
+from ..tuning.tuner import Tuner
+from ..video.clip import Clip
 from .say import CliError, bar, say
 
 
@@ -46,7 +47,7 @@ def tune(
         frames=len(clip.frames),
         width=clip.frames.shape[2],
         height=clip.frames.shape[1],
-        frame_step=clip.step,
+        frame_stride=clip.step,
         learning_rate=settings.learning_rate,
         trainable=settings.trainable,
         attention=mode.attention,

@@ -24,7 +24,7 @@ from benchmarks.speed.targets import TARGETS
 from benchmarks.speed.timing import interleaved
 from benchmarks.speed.work import TUNING
 from devkit import bench
-from tav_core.tuning import TuningSettings
+from tav_core.tuning.settings import TuningSettings
 
 CPU = torch.device("cpu")
 
@@ -137,7 +137,11 @@ def test_held_out_pairs_cover_the_schedule_and_are_always_the_same():
 
 def test_every_schedule_makes_settings():
     official = settings("official", 3e-5, 500, 0)
-    assert (official.timesteps, official.temporal_rate, official.schedule) == ("random", 1.0, "constant")
+    assert (official.timesteps, official.temporal_lr_scale, official.lr_scheduler) == (
+        "random",
+        1.0,
+        "constant",
+    )
     shown = settings("default", TuningSettings().learning_rate, TuningSettings().steps, 0)
     assert shown == replace(TuningSettings(), gradient_checkpointing="none")
     assert all(settings(name, 1e-4, 200, 1).steps == 200 for name in SCHEDULES)
@@ -145,7 +149,7 @@ def test_every_schedule_makes_settings():
 
 def test_a_small_comparison_of_schedules(tmp_path, tiny_checkpoint):
     file = tmp_path / "loss.json"
-    name = "evenly spread"
+    name = "low-discrepancy"
     options = [
         "--steps",
         "2",

@@ -15,7 +15,7 @@ from devkit.paths import ROOT, WORKFLOWS
 from devkit.server import Server
 from devkit.video import write_video
 from devkit.workflow import to_api
-from tav_core.prompt_schedule import ScheduleError, parse_schedule
+from tav_core.prompts import ScheduleError, parse_schedule
 
 QUICKSTART = WORKFLOWS / "quickstart.json"
 ALL = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -108,7 +108,7 @@ def test_a_video_is_uploaded_and_its_range_dragged(window: ComfyPage, tmp_path: 
         "() => app.graph.nodes.some((node) => node.widgets?.some((w) => w.value === 'upload-me.mp4'))"
     )
     panel = window.panel("frames_to_use")
-    window.set_widgets("TAVLoadVideo", frame_count=8, frame_step=1, start_frame=0)
+    window.set_widgets("TAVLoadVideo", frame_count=8, frame_stride=1, start_frame=0)
     window.until(
         "() => document.querySelector('[data-panel=frames_to_use] .tav-count')?.textContent.endsWith('/8')"
     )

@@ -10,7 +10,7 @@ from devkit import moving_picture
 from devkit.say import DevError
 from devkit.video import moving_square, write_video
 
-LOAD = {"start_frame": 1, "frame_step": 2, "frame_count": 3, "width": 64, "height": 48, "fit": "crop"}
+LOAD = {"start_frame": 1, "frame_stride": 2, "frame_count": 3, "width": 64, "height": 48, "fit": "crop"}
 
 
 @pytest.fixture

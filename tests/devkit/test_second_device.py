@@ -42,17 +42,18 @@ import torch, torch_directml
 from benchmarks.speed.sizes import SIZES
 from benchmarks.speed.work import Inputs, fresh_layers
 from diffusers import UNet2DConditionModel
-from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.diffusers_host import DiffusersHost
-from tav_core.schedule import NoiseSchedule
-from tav_core.tuning import Tuner, TuningSettings
+from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.pipeline.unet import DiffusersHost
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.tuning.settings import TuningSettings
+from tav_core.tuning.tuner import Tuner
 
 def everything(device):
     size = SIZES["tiny"]
     torch.manual_seed(0)
     unet = UNet2DConditionModel(sample_size=size.side, **size.unet).eval().requires_grad_(False).to(device)
     host, inputs = DiffusersHost(unet, NoiseSchedule.scaled_linear()), Inputs(size, device)
-    with Tuner(host, inputs.latents, inputs.prompt, TuningSettings(accumulation=2)) as tuner:
+    with Tuner(host, inputs.latents, inputs.prompt, TuningSettings(gradient_accumulation_steps=2)) as tuner:
         losses = [tuner.step().loss for _ in range(2)]
     layers = {name: tuner.temporal[name] for name in tuner.temporal.names}
     inversion = host.denoiser(inputs.prompt, layers=layers)

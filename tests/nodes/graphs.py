@@ -14,12 +14,12 @@ TUNING = {
     "filename_prefix": "test/tuned",
     "save_every": 0,
     "query_rank": 0,
-    "schedule": "constant",
-    "warmup_steps": 0,
+    "lr_scheduler": "constant",
+    "lr_warmup_steps": 0,
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,
     "min_snr_gamma": 0.0,
-    "accumulation": 1,
+    "gradient_accumulation_steps": 1,
 }
 
 
@@ -44,7 +44,7 @@ def base(frames: int = 3, size: int = 64) -> dict:
             "TAVLoadVideo",
             video="square.mp4",
             start_frame=0,
-            frame_step=1,
+            frame_stride=1,
             frame_count=frames,
             width=size,
             height=size,

@@ -37,7 +37,7 @@ def test_torch_s_attention_on_a_cpu_with_the_same_result(bench, sliced, calls, p
     fused = bench.draw(bench.inflate())
     assert calls
     calls.clear()
-    monkeypatch.setattr(pack("nodes.host.inflate"), "fused_on_cpu", lambda options, device: options)
+    monkeypatch.setattr(pack("nodes.comfy.model.inflate"), "fused_on_cpu", lambda options, device: options)
     assert distance(bench.draw(bench.inflate()), fused) < 1e-4
     assert not calls
 

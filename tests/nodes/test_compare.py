@@ -73,7 +73,7 @@ def test_growing_inputs_work_through_the_server(client, clip_file):
     load = {
         "video": clip_file.name,
         "start_frame": 0,
-        "frame_step": 1,
+        "frame_stride": 1,
         "frame_count": 4,
         "width": 64,
         "height": 64,

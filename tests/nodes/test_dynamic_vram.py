@@ -27,7 +27,7 @@ def lazy_layers(monkeypatch) -> None:
 def test_tuning_learns_the_same(bench: Workbench, request) -> None:
     _, before, losses = bench.tune(filename_prefix="dynamic/before", **SETTINGS)
     request.getfixturevalue("lazy_layers")
-    bench.pack("nodes.host.tuning_memory")._KEPT.clear()
+    bench.pack("nodes.comfy.tuning.memory")._KEPT.clear()
     _, weights, now = bench.tune(
         filename_prefix="dynamic/now", gradient_checkpointing="automatic", **SETTINGS
     )
@@ -51,7 +51,7 @@ def test_temporal_layers_have_the_dtype_of_the_model(bench: Workbench, tiny_chec
 
 
 def test_wrong_shapes_are_noticed(bench: Workbench, lazy_layers) -> None:
-    layer = bench.pack("nodes.host.ops").EagerOps.Linear(2, 3, device="cpu", dtype=torch.bfloat16)
+    layer = bench.pack("nodes.comfy.model.ops").EagerOps.Linear(2, 3, device="cpu", dtype=torch.bfloat16)
     assert layer.weight.shape == (3, 2) and layer.bias.dtype == torch.bfloat16
     with pytest.raises(RuntimeError, match="size mismatch"):
         layer.load_state_dict({"weight": torch.zeros(2, 3), "bias": torch.zeros(3)})
@@ -66,7 +66,7 @@ def test_a_version_that_leaves_out_weights_whatever_the_layer_is(bench: Workbenc
 
     ops = importlib.import_module("comfy.ops")
     monkeypatch.setattr(ops.disable_weight_init.Linear, "__init__", without_weights)
-    linear = bench.pack("nodes.host.ops").EagerOps.Linear
+    linear = bench.pack("nodes.comfy.model.ops").EagerOps.Linear
     assert linear(2, 3, bias=False, dtype=torch.float16).bias is None
     layer = linear(2, 3, device="cpu", dtype=torch.float16)
     layer.load_state_dict({"weight": torch.ones(3, 2), "bias": torch.zeros(3)})

@@ -2,14 +2,10 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tiny_clip import make_tiny_clip
 
 
@@ -139,7 +135,7 @@ def test_reconstruction_through_the_server(client, clip_file):
     load = {
         "video": clip_file.name,
         "start_frame": 0,
-        "frame_step": 1,
+        "frame_stride": 1,
         "frame_count": 4,
         "width": 64,
         "height": 64,

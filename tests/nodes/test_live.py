@@ -17,7 +17,7 @@ from devkit.server import Server
 from devkit.video import write_video
 
 ROUTE = "/tune_a_video"
-CHOICE = {"start_frame": 0, "frame_step": 1, "frame_count": 4, "width": 32, "height": 32, "fit": "crop"}
+CHOICE = {"start_frame": 0, "frame_stride": 1, "frame_count": 4, "width": 32, "height": 32, "fit": "crop"}
 
 
 def state_of(client: Client, name: str) -> dict:
@@ -173,7 +173,7 @@ def test_clips_are_described_and_shown(client: Client, tmp_path: Path) -> None:
     }
     assert about["strip"]["picture"].startswith("data:image/jpeg;base64,")
     assert ask("/clip", video=name, resample_fps=5).json()["frames"] == 10
-    shown = ask("/frames", video=name, **CHOICE | {"start_frame": 2, "frame_step": 3}).json()
+    shown = ask("/frames", video=name, **CHOICE | {"start_frame": 2, "frame_stride": 3}).json()
     assert (shown["frames"], shown["fps"], shown["target"]) == (4, pytest.approx(10 / 3, abs=0.01), [32, 32])
     beyond = ask("/frames", video=name, **CHOICE | {"frame_count": 21})
     assert beyond.status_code == 400 and "ask for at most 20" in beyond.json()["error"]
@@ -196,7 +196,7 @@ def test_wrong_numbers_are_refused(client: Client, change: dict) -> None:
 
 
 def test_what_ends_badly_is_told(pack) -> None:
-    live = pack("nodes.host.live")
+    live = pack("nodes.comfy.page.live")
     with pytest.raises(RuntimeError), live.reporting("tuning") as reporter:
         raise RuntimeError
     assert reporter.state.status == "failed"
@@ -206,7 +206,7 @@ def test_what_ends_badly_is_told(pack) -> None:
 
 
 def test_a_series_is_sent_once(pack, monkeypatch) -> None:
-    live = pack("nodes.host.live")
+    live = pack("nodes.comfy.page.live")
     sent = []
     monkeypatch.setattr(live, "_broadcast", sent.append)
     with live.reporting("tuning", interval=0.0) as reporter:
@@ -225,8 +225,8 @@ def test_a_series_is_sent_once(pack, monkeypatch) -> None:
 
 
 def test_old_states_make_room(pack) -> None:
-    live = pack("nodes.host.live")
-    board = live.LiveBoard()
+    live = pack("nodes.comfy.page.live")
+    board = live.LiveStates()
     for number in range(live.MOST_STATES + 5):
         board.begin(live.LiveState("w", "p", str(number), "tuning"))
     assert len(board.shown("w")) == live.MOST_STATES

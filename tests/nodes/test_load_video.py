@@ -12,7 +12,7 @@ from PIL import Image
 from devkit.client import PromptRejected
 from devkit.video import write_video
 
-CHOICE = {"start_frame": 0, "frame_step": 1, "frame_count": 4, "width": 64, "height": 48, "fit": "crop"}
+CHOICE = {"start_frame": 0, "frame_stride": 1, "frame_count": 4, "width": 64, "height": 48, "fit": "crop"}
 
 
 def grey_clip(path: Path, frames: int = 12) -> Path:
@@ -63,7 +63,7 @@ def test_an_empty_input_folder_still_gives_a_value(node, folders):
 
 def test_gives_frames_rate_size_and_count(node):
     output = node.execute(
-        "clip.mp4", **CHOICE | {"start_frame": 1, "frame_step": 3, "width": 32, "height": 24}
+        "clip.mp4", **CHOICE | {"start_frame": 1, "frame_stride": 3, "width": 32, "height": 24}
     )
     frames, fps, width, height, count = output.result
     assert (frames.shape, frames.dtype) == ((4, 24, 32, 3), torch.float32)
@@ -123,7 +123,7 @@ class TestVideoInput:
     def test_a_whole_file_is_not_decoded_as_a_whole(self, node, folders, api, monkeypatch):
         monkeypatch.setattr(api.InputImpl.VideoFromFile, "get_components", None)
         video = api.InputImpl.VideoFromFile(str(folders / "clip.mp4"))
-        frames, fps, *_ = node.execute("", **CHOICE | {"frame_step": 2}, video_input=video).result
+        frames, fps, *_ = node.execute("", **CHOICE | {"frame_stride": 2}, video_input=video).result
         assert (shown(frames), fps) == ([0, 2, 4, 6], 12.0)
 
     def test_a_trimmed_file(self, node, folders, api):
@@ -136,7 +136,7 @@ class TestVideoInput:
         parts = api.Types.VideoComponents(images=images, audio=None, frame_rate=Fraction(12))
         video = api.InputImpl.VideoFromComponents(parts)
         frames, fps, *_ = node.execute(
-            "", **CHOICE | {"frame_step": 2, "frame_count": 3}, video_input=video
+            "", **CHOICE | {"frame_stride": 2, "frame_count": 3}, video_input=video
         ).result
         assert torch.equal(frames, images[::2])
         assert fps == 6.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from workbench import Workbench, distance
 
-from tav_core.memory import AllocationMeter
+from tav_core.tuning.memory import AllocationMeter
 
 FRAMES = 9
 WINDOW = 4
@@ -264,7 +264,7 @@ def test_chunks_give_the_result_of_the_whole(bench, frames, attention, norm):
 
 
 def test_chunks_stay_chunks_when_weights_are_applied_and_end_when_asked(bench, tuned, frames, monkeypatch):
-    chunking = bench.pack("nodes.host.inflate")
+    chunking = bench.pack("nodes.comfy.model.inflate")
     counted = []
     attach = chunking.attach_chunked
     monkeypatch.setattr(chunking, "attach_chunked", lambda *args: (counted.append(args[-1]), attach(*args)))

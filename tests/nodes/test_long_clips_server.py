@@ -20,7 +20,7 @@ def frames(count: int) -> dict:
         "TAVLoadVideo",
         video="square.mp4",
         start_frame=0,
-        frame_step=1,
+        frame_stride=1,
         frame_count=count,
         width=64,
         height=64,

@@ -14,11 +14,11 @@ from workbench import Workbench, assert_plain, distance
 from devkit import comfyui as comfyui_source
 from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
-from tav_core.cli.clip import read_clip
-from tav_core.cli.editing import Inversion, Sampling, Strengths, invert, sample
 from tav_core.cli.main import main
-from tav_core.cli.model import load_model
-from tav_core.weights import TunedWeights
+from tav_core.files.weights import TunedWeights
+from tav_core.pipeline.edit import Inversion, Sampling, Strengths, invert, sample
+from tav_core.pipeline.model import load_model
+from tav_core.video.clip import read_clip
 
 OUTSIDE = ["../escape", "a/../../escape", "/tmp/escape", "..\\escape", "C:escape", "", "a\0b"]  # noqa: S108
 FP32 = "fp32 (exact)"
@@ -64,7 +64,7 @@ def test_what_the_nodes_save_they_load(bench: Workbench, folder: Path) -> None:
         path = folder / "official" / "rabbit_00002" / f"{part}.safetensors"
         path.parent.mkdir()
         path.write_bytes(b"")
-    listed = [Path(name) for name in bench.pack("nodes.host.files").names()]
+    listed = [Path(name) for name in bench.pack("nodes.comfy.files").names()]
     listed = [name for name in listed if "rabbit_00002" in name.parts]
     assert sorted(name.name for name in listed) == ["skiing.safetensors", "tune_a_video.safetensors"]
     # Also without our own file beside it, as the official code leaves a folder.
@@ -154,8 +154,10 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     sampling = Sampling(steps=steps, guidance=4.0)
     theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
 
-    weights = bench.pack("tav_core.weights").TunedWeights.load(tuned_file)
-    assert weights.metadata.base_fingerprint == bench.pack("nodes.host.base").base_fingerprint(bench.model)
+    weights = bench.pack("tav_core.files.weights").TunedWeights.load(tuned_file)
+    assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base").base_fingerprint(
+        bench.model
+    )
     with torch.inference_mode():
         latent = {"samples": bench.vae.encode(clip.frames)}
         tuned = bench.apply(weights)

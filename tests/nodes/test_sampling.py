@@ -207,7 +207,7 @@ def test_noise_starts_are_seeded(bench: Workbench, model, start: str) -> None:
 
 
 def test_noise_has_the_level_of_the_first_step_and_may_be_shared(bench: Workbench) -> None:
-    make = bench.pack("nodes.host.inverted").noise
+    make = bench.pack("nodes.comfy.sampling.inverted").noise
     like = torch.zeros(4, 4, 32, 32)
     for shared in (False, True):
         noise = bench.model.model.process_latent_in(make(bench.model, like, 3, 10.0, shared))

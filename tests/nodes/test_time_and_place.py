@@ -19,7 +19,7 @@ def tuned() -> dict:
 
 
 def schedule(text: str, frames: int = 3, blend: bool = True) -> dict:
-    return node("TAVPromptSchedule", clip=link("ckpt", 1), schedule=text, frame_count=frames, blend=blend)
+    return node("TAVPromptSchedule", clip=link("ckpt", 1), prompts=text, frame_count=frames, blend=blend)
 
 
 def test_a_schedule_of_one_prompt_is_that_prompt(server: Server, client: Client) -> None:

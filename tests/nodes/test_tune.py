@@ -48,7 +48,7 @@ def test_a_run_in_the_server_shows_itself_and_writes_its_file(client: Client, se
         "noise": invert(link("tuned"), steps=2),
         "save": save_latent(link("noise"), stem),
     }
-    graph["clip"]["inputs"]["frame_step"] = 2
+    graph["clip"]["inputs"]["frame_stride"] = 2
     seen = []
 
     def on_progress(progress) -> None:
@@ -75,7 +75,7 @@ def test_a_run_in_the_server_shows_itself_and_writes_its_file(client: Client, se
     expected = {
         "format": "tune-a-video",
         "prompt": "a rabbit on the grass",
-        "frame_step": "2",
+        "frame_stride": "2",
         "frames": "3",
         "width": "64",
         "height": "64",
@@ -104,7 +104,7 @@ def test_a_run_in_the_server_shows_itself_and_writes_its_file(client: Client, se
         "noise": invert(link("model"), steps=2),
         "save": save_latent(link("noise"), f"{stem}again"),
     }
-    again["clip"]["inputs"]["frame_step"] = 2
+    again["clip"]["inputs"]["frame_stride"] = 2
     client.run(again).check()
     first, second = (
         load_file(next((server.base / "output").glob(f"{name}_*.latent")))["latent_tensor"]
@@ -183,12 +183,12 @@ def test_checkpointing_changes_memory_only(bench: Workbench, tuned: tuple, mode:
 def test_automatic_checkpointing_takes_the_fastest_that_fits(
     bench: Workbench, tuned: tuple, monkeypatch, caplog
 ) -> None:
-    memory = bench.pack("nodes.host.tuning_memory")
+    memory = bench.pack("nodes.comfy.tuning.memory")
     caplog.set_level(logging.INFO)
     latents, context = bench.latent["samples"], bench.source[0][0]
-    mode = bench.pack("tav_core.inflation").InflationMode()
+    mode = bench.pack("tav_core.inflation.attach").InflationMode()
     foreseen = memory.TuningMemory(bench.model, tuple(latents.shape), tuple(context.shape), mode)
-    settings = bench.pack("tav_core.tuning").TuningSettings(gradient_checkpointing="none")
+    settings = bench.pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing="none")
     needs = {}
     for name in ("none", "attention", "all"):
         needed = foreseen.needed(replace(settings, gradient_checkpointing=name))
@@ -234,13 +234,13 @@ def test_low_rank_queries_are_small_and_do_the_same_work(bench: Workbench) -> No
 
 def test_schedules_start_alike_and_part(bench: Workbench) -> None:
     runs = {
-        name: bench.tune(steps=4, schedule=name, learning_rate=5e-3)
+        name: bench.tune(steps=4, lr_scheduler=name, learning_rate=5e-3)
         for name in ("constant", "cosine", "linear")
     }
     losses = {name: run[2]["loss"] for name, run in runs.items()}
     assert losses["constant"][:2] == losses["cosine"][:2] == losses["linear"][:2]
     assert len({tuple(values[:3]) for values in losses.values()}) == 3
-    warm = bench.tune(steps=4, warmup_steps=3, learning_rate=5e-3)[2]["loss"]
+    warm = bench.tune(steps=4, lr_warmup_steps=3, learning_rate=5e-3)[2]["loss"]
     assert warm[0] == losses["constant"][0] and warm[1] != losses["constant"][1]
 
 
@@ -296,7 +296,7 @@ def test_the_private_unet_is_the_loaded_model_exactly(bench: Workbench, lora: bo
             model.add_patches({key: adapter({key}, (up, down, 2.0, None, None, None))}, 0.05)
     x, context = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1)), bench.edit[0][0].clone()
     with torch.inference_mode(False), torch.no_grad():
-        host = bench.pack("nodes.host.tuning_unet").TuningHost(model)
+        host = bench.pack("nodes.comfy.tuning.unet").TuningHost(model)
         ours = host.predict(x.to(host.device), 400, context.clone()).cpu()
         host.release()
     with torch.inference_mode():

@@ -77,10 +77,10 @@ def test_files_are_numbered_and_never_overwritten(bench: Workbench, folder: Path
 def test_the_list_holds_safetensors_only(bench: Workbench, folder: Path) -> None:
     save(bench, bench.weights(), "listed/clip")
     (folder / "listed" / "pickle.pt").write_bytes(b"")
-    names = bench.pack("nodes.host.files").names()
+    names = bench.pack("nodes.comfy.files").names()
     assert str(Path("listed") / "clip_00001.safetensors") in names
     save(bench, bench.weights(), "listed/model")
-    assert str(Path("listed") / "model_00001.safetensors") in bench.pack("nodes.host.files").names()
+    assert str(Path("listed") / "model_00001.safetensors") in bench.pack("nodes.comfy.files").names()
     assert not [name for name in names if not name.endswith(".safetensors")]
 
 
@@ -204,6 +204,6 @@ def test_another_base_model_is_a_warning_not_a_refusal(
     bench.apply(bench.weights(base_fingerprint="0123456789abcdef"))
     assert "another base model" in caplog.text
     caplog.clear()
-    own = bench.pack("nodes.host.base").base_fingerprint(bench.model)
+    own = bench.pack("nodes.comfy.model.base").base_fingerprint(bench.model)
     bench.apply(bench.weights(base_fingerprint=own))
     assert not caplog.text

@@ -24,7 +24,7 @@ class Workbench:
     def __init__(self, pack: Callable[[str], Any], checkpoint: Path) -> None:
         self.pack = pack
         self.folders = importlib.import_module("folder_paths")
-        pack("nodes.host.files").register_folder()
+        pack("nodes.comfy.files").register_folder()
         self.model, self.clip, self.vae = self.load(checkpoint)
         self.empty = self.prompt("")
         self.source = self.prompt("a rabbit on the grass")
@@ -154,7 +154,7 @@ class Workbench:
 
     def weights(self, seed: int = 0, scale: float = 0.05, **metadata: Any) -> Any:
         """Made-up tuned weights that fit the model and are plainly seen; no tuning needed."""
-        files, names = self.pack("tav_core.weights"), self.pack("nodes.host.names")
+        files, names = self.pack("tav_core.files.weights"), self.pack("nodes.comfy.model.blocks")
         config = self.model.model.model_config.unet_config
         generator = torch.Generator().manual_seed(seed)
         tensors = {}

@@ -27,11 +27,11 @@ cpu_torch.install()
 import torch  # noqa: E402  (after the import hook, which comes first)
 from diffusers import UNet2DConditionModel  # noqa: E402
 
-from tav_core.diffusers_host import DiffusersHost  # noqa: E402
-from tav_core.inflation import InflationMode  # noqa: E402
-from tav_core.memory import estimate_memory  # noqa: E402
-from tav_core.schedule import NoiseSchedule  # noqa: E402
-from tav_core.tuning import Tuner, TuningSettings  # noqa: E402
+from tav_core.diffusion.schedule import NoiseSchedule  # noqa: E402
+from tav_core.inflation.attach import InflationMode  # noqa: E402
+from tav_core.pipeline.unet import DiffusersHost  # noqa: E402
+from tav_core.tuning.memory import estimate_memory  # noqa: E402
+from tav_core.tuning.tuner import Tuner, TuningSettings  # noqa: E402
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from workbench import Workbench, assert_plain
 
-from tav_core.video import select
+from tav_core.video.read import select
 
 
 def test_a_checkpoint_without_a_text_encoder_is_told(bench: Workbench) -> None:
     with pytest.raises(ValueError) as caught:
-        bench.run("TAVPromptSchedule", clip=None, schedule="0: a cat", frame_count=3, blend=True)
+        bench.run("TAVPromptSchedule", clip=None, prompts="0: a cat", frame_count=3, blend=True)
     assert_plain(str(caught.value), "'clip'", "text encoder")
 
 
@@ -22,7 +22,7 @@ def test_an_empty_prompt_is_a_prompt(bench: Workbench) -> None:
     assert weights.tensors and all(map(math.isfinite, loss["loss"]))
     noise = bench.invert(bench.inflate())
     assert bool(bench.sample(bench.inflate(), noise, positive=bench.empty).isfinite().all())
-    ((frames, _),) = bench.run("TAVPromptSchedule", clip=bench.clip, schedule="0:", frame_count=2, blend=True)
+    ((frames, _),) = bench.run("TAVPromptSchedule", clip=bench.clip, prompts="0:", frame_count=2, blend=True)
     assert len(frames) == 2
 
 
@@ -30,8 +30,8 @@ def test_an_empty_schedule_is_told(bench: Workbench) -> None:
     node = bench.node("TAVPromptSchedule")
     for text in ("", "\n \n", "a cat"):
         assert_plain(
-            node.validate_inputs(schedule=text),
-            "'schedule'",
+            node.validate_inputs(prompts=text),
+            "'prompts'",
             "0: a man is skiing" if not text.strip() else "colon",
         )
 

@@ -16,7 +16,9 @@ Usage = namedtuple("Usage", "total used free")
 
 def test_a_full_disk_is_told_before_the_first_step(bench: Workbench, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 1000, 1000))
-    monkeypatch.setattr(bench.pack("tav_core.tuning").Tuner, "step", lambda tuner: pytest.fail("it began"))
+    monkeypatch.setattr(
+        bench.pack("tav_core.tuning.tuner").Tuner, "step", lambda tuner: pytest.fail("it began")
+    )
     with pytest.raises(OSError) as caught:
         bench.tune(seed=911, filename_prefix="full/a")
     assert_plain(str(caught.value), "MB left", "make room")
@@ -32,7 +34,7 @@ def test_a_disk_that_refuses_later_is_a_warning_and_the_result_is_there(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bench.pack("tav_core.atomic_file"), "save_file", refuse)
+    monkeypatch.setattr(bench.pack("tav_core.atomic"), "save_file", refuse)
     _, weights, loss = bench.tune(**run, filename_prefix="full/b", save_every=1)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert any("No space left" in text and "kept in memory" in text for text in warnings)

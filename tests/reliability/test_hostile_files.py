@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tav_core.weights import TunedWeights, WeightsError
+from tav_core.files.weights import TunedWeights, WeightsError
 
 HEADER = {"format": "tune-a-video", "format_version": "1"}
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.diff"

@@ -77,10 +77,10 @@ class World:
         cpu = torch.device("cpu")
         self.base = patching.ModelPatcher(model, load_device=cpu, offload_device=cpu)
         self.inflating, self.applying, names = (
-            pack(f"nodes.host.{name}") for name in ("inflate", "apply", "names")
+            pack(f"nodes.comfy.{name}") for name in ("inflate", "apply", "names")
         )
-        self.modes = pack("tav_core.inflation").InflationMode
-        files = pack("tav_core.weights")
+        self.modes = pack("tav_core.inflation.attach").InflationMode
+        files = pack("tav_core.files.weights")
         blocks = names.blocks_at(model.diffusion_model, names.block_paths(UNET))
         self.weights = [self._weights(files, blocks, seed) for seed in (1, 2)]
         generator = torch.Generator().manual_seed(5)

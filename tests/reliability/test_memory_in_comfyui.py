@@ -24,7 +24,7 @@ MOST_GROWTH = 300_000
 
 def failing_at(monkeypatch, bench: Workbench, step: int, error: Exception) -> None:
     """Makes every tuning raise ``error`` in its ``step``-th step."""
-    tuner = bench.pack("tav_core.tuning").Tuner
+    tuner = bench.pack("tav_core.tuning.tuner").Tuner
     original = tuner._accumulate
 
     def accumulate(self, index):
@@ -114,9 +114,9 @@ def test_too_little_free_memory_is_a_warning_with_advice(bench: Workbench, monke
 def test_a_card_s_preset_changes_no_more_than_it_must_and_says_so(
     bench: Workbench, monkeypatch, caplog
 ) -> None:
-    memory = bench.pack("nodes.host.tuning_memory")
-    settings = bench.pack("tav_core.tuning").TuningSettings(gradient_checkpointing="none")
-    modes = bench.pack("tav_core.inflation").InflationMode()
+    memory = bench.pack("nodes.comfy.tuning.memory")
+    settings = bench.pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing="none")
+    modes = bench.pack("tav_core.inflation.attach").InflationMode()
     planner = memory.TuningMemory(bench.model, (8, 4, 16, 16), (1, 77, bench.source[0][0].shape[-1]), modes)
     with caplog.at_level(logging.INFO):
         assert planner.choose(settings, "as set") == settings

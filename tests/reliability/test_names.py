@@ -37,7 +37,7 @@ def kept(bench: Workbench) -> Path:
 @thoroughly
 @given(prefix=NAMES)
 def test_any_prefix_is_a_file_inside_or_one_sentence(bench: Workbench, folder: Path, prefix: str) -> None:
-    files = bench.pack("nodes.host.files")
+    files = bench.pack("nodes.comfy.files")
     problem = files.prefix_problem(prefix)
     for node in ("TAVTune", "TAVSaveWeights", "TAVSaveOfficial", "TAVSaveQueryLora"):
         assert (bench.node(node).validate_inputs(filename_prefix=prefix) is True) == (problem is None)
@@ -82,4 +82,4 @@ def test_a_name_of_other_scripts_is_kept(bench: Workbench, folder: Path) -> None
         precision="fp32 (exact)",
     )
     (path,) = (folder / "clips").glob("Häschen 兔子_*.safetensors")
-    assert path.relative_to(folder).as_posix() in bench.pack("nodes.host.files").names()
+    assert path.relative_to(folder).as_posix() in bench.pack("nodes.comfy.files").names()

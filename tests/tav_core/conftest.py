@@ -10,8 +10,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from tav_core.diffusers_host import DiffusersHost
-from tav_core.schedule import NoiseSchedule
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.pipeline.unet import DiffusersHost
 
 MakeUNet = Callable[..., UNet2DConditionModel]
 

@@ -23,7 +23,7 @@ FRAMES, FRAME_STEP, STEPS = 4, 5, 3
 """The frames cover the whole movement of the sample clips."""
 
 _SMALL = {
-    "TAVLoadVideo": {"frame_count": FRAMES, "frame_step": FRAME_STEP},
+    "TAVLoadVideo": {"frame_count": FRAMES, "frame_stride": FRAME_STEP},
     "TAVTune": {"steps": 2},
     "TAVDDIMInversion": {"steps": STEPS},
     "TAVSample": {"steps": STEPS},

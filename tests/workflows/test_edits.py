@@ -133,7 +133,7 @@ def test_many_edits_share_one_tuning_and_one_inversion(runs: Runs) -> None:
 
 
 def test_one_key_is_the_same_as_a_plain_prompt_and_several_are_not(runs: Runs) -> None:
-    one = {"TAVPromptSchedule": {"schedule": f"0: {EDIT}"}}
+    one = {"TAVPromptSchedule": {"prompts": f"0: {EDIT}"}}
     alone = runs.changed("per-frame-prompts", lambda prompt: set_inputs(prompt, one))
     assert distance(alone.latents(), runs.of("quickstart").latents()) < 1e-5
     assert distance(runs.of("per-frame-prompts").latents(), alone.latents()) > 0.05
@@ -142,7 +142,7 @@ def test_one_key_is_the_same_as_a_plain_prompt_and_several_are_not(runs: Runs) -
 def test_frames_under_their_own_prompts_differ_only_from_their_key_on(runs: Runs) -> None:
     def schedule(second: str) -> dict:
         text = f"0: a rabbit on the grass\n{FRAMES - 1}: {second}"
-        values = {"TAVPromptSchedule": {"schedule": text, "blend": False}}
+        values = {"TAVPromptSchedule": {"prompts": text, "blend": False}}
         values["TAVInflateModel"] = {"attention": "off", "norm": "per frame"}
         return values
 

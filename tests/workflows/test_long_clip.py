@@ -15,7 +15,7 @@ def run(runs: Runs, window: int) -> Run:
 
     def change(prompt: dict) -> None:
         settings = {
-            "TAVLoadVideo": {"frame_count": LENGTH, "frame_step": 5},
+            "TAVLoadVideo": {"frame_count": LENGTH, "frame_stride": 5},
             "TAVTune": {"steps": 2, "frames_per_step": 3},
             "ContextWindowsManual": {"context_length": window, "context_overlap": 1},
             "TAVDDIMInversion": {"steps": STEPS},

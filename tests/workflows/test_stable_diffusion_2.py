@@ -15,12 +15,12 @@ from devkit.workflow import find_one, set_inputs
 from devkit.world.checkpoint import load_checkpoint
 from devkit.world.models import HEAD_WIDTH
 from devkit.world.sample import encode_text
-from tav_core.cli.applied import applied
-from tav_core.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.diffusers_host import DiffusersHost
+from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.files.weights import TunedWeights
 from tav_core.metrics.psnr import psnr
-from tav_core.schedule import NoiseSchedule
-from tav_core.weights import TunedWeights
+from tav_core.pipeline.apply import applied
+from tav_core.pipeline.unet import DiffusersHost
 
 NAME = "stable-diffusion-2"
 LATENT_SCALE = 0.18215

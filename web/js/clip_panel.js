@@ -13,7 +13,7 @@ import { say } from "./words.js";
 
 const HEIGHT = 280;
 const WAIT = 250;
-const NAMES = { start: "start_frame", step: "frame_step", count: "frame_count" };
+const NAMES = { start: "start_frame", step: "frame_stride", count: "frame_count" };
 const INPUTS = ["video", ...Object.values(NAMES), "width", "height", "fit", "resample_fps"];
 
 /** Adds the panel. */

@@ -15,7 +15,7 @@ export function addSchedulePanel(node) {
   addPanel(node, "timeline", HEIGHT, { fixed: true }).append(line, note);
 
   const draw = () => {
-    const { keys, problem } = parseSchedule(widgetOf(node, "schedule")?.value);
+    const { keys, problem } = parseSchedule(widgetOf(node, "prompts")?.value);
     const latest = keys.at(-1)?.frame ?? 0;
     // A connected number is only known when the graph runs; then the line ends a little after the last key.
     const linked = isLinked(node, "frame_count");
@@ -30,10 +30,10 @@ export function addSchedulePanel(node) {
     note.title = note.textContent;
   };
 
-  onWidgets(node, ["schedule", "frame_count", "blend"], draw);
+  onWidgets(node, ["prompts", "frame_count", "blend"], draw);
   after(node, "onConnectionsChange", draw);
   // A text box tells of typing by its element, not by its widget.
-  const box = widgetOf(node, "schedule");
+  const box = widgetOf(node, "prompts");
   (box?.inputEl ?? box?.element)?.addEventListener("input", draw);
   draw();
 }

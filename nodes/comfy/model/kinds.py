@@ -1,0 +1,55 @@
+"""What kind of model a MODEL input holds, and whether the method can work on it."""
+
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+
+from ....tav_core.diffusion.schedule import NoiseSchedule
+
+REMEDY = "load a Stable Diffusion 1.x or 2.x checkpoint"
+
+
+def check_model(model: ModelPatcher) -> None:
+    """Raises ValueError with one plain sentence unless ``model`` is a Stable Diffusion 1.x or 2.x UNet."""
+    kind = type(model.model).__name__
+    unet = model.model.diffusion_model
+    if type(unet) is not UNetModel:
+        raise ValueError(f"The input 'model' is a {kind} model without Stable Diffusion's UNet; {REMEDY}.")
+    if unet.num_classes is not None:
+        raise ValueError(f"The input 'model' is a {kind} model (SDXL or its like), not supported; {REMEDY}.")
+    channels = unet.in_channels
+    if channels != 4:
+        raise ValueError(
+            f"The input 'model' takes {channels} latent channels (an inpainting or depth model); "
+            f"{REMEDY} that takes 4."
+        )
+
+
+def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
+    """The noise schedule and prediction type of ``model``, told from how it acts rather than from its class.
+
+    Raises ValueError for models that are neither noise nor velocity prediction on a discrete schedule.
+    """
+    sampling = model.get_model_object("model_sampling")
+    level, one = torch.ones(1), torch.ones(1, 1, 1, 1)
+    answers = {
+        "epsilon": 0.0,  # x - sigma * output
+        "v_prediction": 0.5 - 0.5**0.5,  # x / (sigma^2 + 1) - sigma * output / sqrt(sigma^2 + 1)
+    }
+    sigmas = getattr(sampling, "sigmas", torch.zeros(1))
+    # Distilled schedules (LCM) skip timesteps; the method learns at all of them.
+    complete = len(sigmas) > 1 and float(sampling.timestep(sigmas[-1:])) == len(sigmas) - 1
+    if complete and float(sampling.calculate_input(level, one)) != 1.0:
+        answer = float(sampling.calculate_denoised(level, one, one))
+        for prediction_type, expected in answers.items():
+            if abs(answer - expected) < 1e-5:
+                return NoiseSchedule.from_sigmas(sigmas, prediction_type)
+    raise ValueError(
+        "The input 'model' predicts neither noise nor velocity on Stable Diffusion's schedule; "
+        "remove sampling patches such as LCM or flow from the graph before this node."
+    )
+
+
+def compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """The dtype that ``model`` computes in, whatever dtype its weights are stored in."""
+    return model.model.manual_cast_dtype or model.model.get_dtype()

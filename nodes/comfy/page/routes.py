@@ -1,0 +1,155 @@
+"""The pages' side door: states of running nodes, stop-and-keep, small pictures of clips. All under one prefix."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import server
+from aiohttp import web
+
+from . import clips
+from .live import LIVE_STATES
+
+PREFIX = "/tune_a_video"
+_ID_CHARACTERS = 200
+# Decoding is work for a core; two pages that drag at once wait for each other.
+_decoding = asyncio.Lock()
+_registered: set[int] = set()
+
+_INTEGERS = {
+    "start_frame": (0, 1_000_000),
+    "frame_stride": (1, 1000),
+    "frame_count": (1, 1024),
+    "width": (0, 4096),
+    "height": (0, 4096),
+}
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered; the message is one plain sentence."""
+
+
+def register_routes() -> None:
+    """Adds the routes to ComfyUI's server, once; nothing happens in a program without one."""
+    instance = getattr(server.PromptServer, "instance", None)
+    if instance is None or id(instance.routes) in _registered:
+        return
+    _registered.add(id(instance.routes))
+    for add, path, handler in (
+        (instance.routes.get, "/live", live),
+        (instance.routes.get, "/picture", picture),
+        (instance.routes.post, "/stop", stop),
+        (instance.routes.post, "/continue", continue_),
+        (instance.routes.get, "/clip", clip),
+        (instance.routes.get, "/frames", frames),
+    ):
+        add(PREFIX + path)(handler)
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _errors_as_json(handler: Handler) -> Handler:
+    """A mistake in a request is answered with one sentence that a page can show."""
+
+    @functools.wraps(handler)
+    async def wrapped(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+    return wrapped
+
+
+@_errors_as_json
+async def live(request: web.Request) -> web.StreamResponse:
+    """GET ?workflow=ID: what is known of this workflow's nodes, running or ended."""
+    return web.json_response(LIVE_STATES.shown(_text(request.query, "workflow")))
+
+
+@_errors_as_json
+async def picture(request: web.Request) -> web.StreamResponse:
+    """GET ?workflow=ID&node=ID: the latest sheet of frames of a node, as JPEG."""
+    state = LIVE_STATES.find(_text(request.query, "workflow"), _text(request.query, "node"))
+    if state is None or state.sheet is None:
+        return web.json_response({"error": "There is no picture of this node."}, status=404)
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=state.sheet.jpeg, content_type="image/jpeg", headers=headers)
+
+
+@_errors_as_json
+async def stop(request: web.Request) -> web.StreamResponse:
+    """POST {workflow, prompt, node}: ends a running tuning early and keeps what it learned."""
+    body = await _body(request)
+    if LIVE_STATES.ask_to_stop(*(_text(body, name) for name in ("workflow", "prompt", "node"))):
+        return web.json_response({"stopping": True})
+    return web.json_response({"error": "This tuning is not running."}, status=409)
+
+
+@_errors_as_json
+async def continue_(request: web.Request) -> web.StreamResponse:
+    """POST {workflow, node}: the next queued graph takes a stopped tuning up again."""
+    body = await _body(request)
+    if LIVE_STATES.ask_to_continue(*(_text(body, name) for name in ("workflow", "node"))):
+        return web.json_response({"continuing": True})
+    return web.json_response({"error": "There is no stopped tuning to continue."}, status=409)
+
+
+@_errors_as_json
+async def clip(request: web.Request) -> web.StreamResponse:
+    """GET ?video=NAME[&resample_fps=]: length, rate, size and a strip of small pictures."""
+    query = request.query
+    return await _decoded(clips.describe, _text(query, "video"), _rate(query))
+
+
+@_errors_as_json
+async def frames(request: web.Request) -> web.StreamResponse:
+    """GET ?video=NAME and the inputs of Load Video Frames: the frames that it will give, small."""
+    query = request.query
+    numbers = {name: _integer(query, name, *limits) for name, limits in _INTEGERS.items()}
+    choice = {**numbers, "fit": _text(query, "fit"), "resample_fps": _rate(query)}
+    return await _decoded(functools.partial(clips.chosen, **choice), _text(query, "video"))
+
+
+async def _decoded(work: Callable[..., dict], *arguments: Any) -> web.StreamResponse:
+    async with _decoding:
+        return web.json_response(await asyncio.to_thread(work, *arguments))
+
+
+async def _body(request: web.Request) -> dict:
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise RequestError("The request must be a JSON object.")
+    return body
+
+
+def _text(values: Any, name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str) or len(value) > _ID_CHARACTERS or "\0" in value:
+        raise RequestError(f"{name} must be a text of at most {_ID_CHARACTERS} characters.")
+    return value
+
+
+def _integer(values: Any, name: str, least: int, most: int) -> int:
+    try:
+        value = int(values[name])
+    except (KeyError, ValueError):
+        raise RequestError(f"{name} must be a whole number.") from None
+    if not least <= value <= most:
+        raise RequestError(f"{name} must be {least} to {most}.")
+    return value
+
+
+def _rate(values: Any) -> float:
+    try:
+        value = float(values.get("resample_fps", 0))
+    except ValueError:
+        raise RequestError("resample_fps must be a number.") from None
+    if not 0 <= value <= 240:
+        raise RequestError("resample_fps must be 0 to 240.")
+    return value

@@ -1,0 +1,60 @@
+"""What the method needs to know of a program that runs a Stable Diffusion UNet."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.schedule import NoiseSchedule
+from ..patching import Overrides
+from .attention import AttentionMode
+
+# An nn.Module with attn1 and attn2, see `Host`. Type checkers take every attribute of a module for a tensor or a
+# module; a type that says more would have to be a base class that no host's blocks have.
+TransformerBlock: TypeAlias = Any
+
+
+class Host(Protocol):
+    """A UNet with named parts. Block names are diffusers' (``down_blocks.0.attentions.0.transformer_blocks.0``).
+
+    Transformer blocks take and return (batch * frames, tokens, channels) first, and have ``attn1`` (self) and
+    ``attn2`` (cross) with ``heads`` and ``to_q``; frames ride on the batch axis, clip by clip.
+    """
+
+    schedule: NoiseSchedule
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+
+    def transformer_blocks(self) -> Mapping[str, TransformerBlock]:
+        """All transformer blocks by name, in the order of the network."""
+
+    def residual_blocks(self) -> Sequence[nn.Module]:
+        """All residual blocks; called with tensors only."""
+
+    def frame_norms(self) -> Sequence[nn.Module]:
+        """The group norms whose statistics the official code takes over all frames.
+
+        These are both norms of every residual block and the norm before the last convolution, not the norm at
+        the entrance of a transformer.
+        """
+
+    def attach_attention(self, overrides: Overrides, frames: int, mode: AttentionMode) -> None:
+        """Makes every self-attention sparse-causal over ``frames`` until ``overrides`` are detached.
+
+        Cross-attention then projects a prompt that frames share once for all of them.
+        """
+
+    def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
+        """The network's raw answer.
+
+        ``x`` is (batch * frames, channels, height, width) in the network's scale, ``timestep`` one number or
+        (batch,), ``context`` (batch or batch * frames, tokens, width); ``x`` and ``context`` are cast to the
+        network's dtype. Returns float32, shaped as ``x``.
+        """

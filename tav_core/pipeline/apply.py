@@ -1,0 +1,49 @@
+"""Tuned weights on a diffusers UNet, for a while."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from ..files.weights import TunedWeights, check_fit
+from ..inflation.attach import BlockResidual, InflationMode, combine
+from ..inflation.temporal import TemporalLayers, temporal_sizes
+from ..tuning.queries import query_deltas, query_projections
+from .unet import DiffusersHost
+
+
+@contextmanager
+def applied(
+    host: DiffusersHost,
+    weights: TunedWeights | None,
+    query_strength: float = 1.0,
+    temporal_strength: float = 1.0,
+) -> Iterator[tuple[InflationMode, Mapping[str, BlockResidual]]]:
+    """Puts the tuned queries into the host's UNet and gives mode and temporal layers for its `denoiser`.
+
+    Afterwards the UNet's own weights, the very same tensors, are back. Without ``weights`` it is inflated only.
+    Raises WeightsError if they do not fit.
+    """
+    if weights is None:
+        yield InflationMode(), {}
+        return
+    blocks = host.transformer_blocks()
+    check_fit(weights.tensors, blocks)
+    layers: Mapping[str, BlockResidual] = {}
+    if temporal_strength != 0:
+        heads = {name: block.attn1.heads for name, block in blocks.items()}
+        temporal = TemporalLayers(temporal_sizes(blocks, weights.tensors, heads))
+        temporal.load(weights.tensors)
+        layers = combine([(temporal.to(host.device).requires_grad_(False), temporal_strength)])
+    projections = query_projections(blocks)
+    deltas = query_deltas(weights.tensors) if query_strength != 0 else {}
+    own = {name: projections[name].weight.data for name in deltas}
+    try:
+        for name, delta in deltas.items():
+            tuned = own[name].float() + query_strength * delta.to(host.device)
+            projections[name].weight.data = tuned.to(own[name].dtype)
+        with torch.no_grad():
+            yield weights.metadata.mode, layers
+    finally:
+        for name, weight in own.items():
+            projections[name].weight.data = weight
