@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..diffusion.settings import Inversion, Sampling, Strengths
 from ..inflation.attach import InflationMode
 from ..inflation.attention import ATTENTION_MODES
 from ..inflation.group_norm import NORM_MODES
-from ..pipeline.edit import Inversion, Sampling, Strengths
 from ..pipeline.model import DTYPES, Model, load_model
 from ..tuning.lr_scheduler import LR_SCHEDULERS
 from ..tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
@@ -180,9 +180,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sampling-steps", type=at_least(1), default=defaults.steps, help="of inversion too where both run"
     )
-    group.add_argument(
-        "--cfg", type=_not_negative, default=defaults.guidance, help="guidance (default: 12.5)"
-    )
+    group.add_argument("--cfg", type=_not_negative, default=defaults.cfg, help="guidance (default: 12.5)")
     group.add_argument("--negative", default=defaults.negative, help="what to avoid")
     group.add_argument("--eta", type=_fraction, default=0.0, help="fresh noise, 0 to 1 (default: 0)")
     group.add_argument("--seed", type=at_least(0), default=0, help="only matters with --eta")
@@ -239,7 +237,7 @@ def inversion_of(options: argparse.Namespace, steps: int) -> Inversion:
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
     """The sampling that the options ask for."""
-    return Sampling(options.sampling_steps, options.cfg, options.negative, options.eta, options.seed)
+    return Sampling(options.sampling_steps, options.cfg, options.seed, options.eta, options.negative)
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..patching import Overrides
+from ..settings import Settings, setting
 from .attention import ATTENTION_MODES, AttentionMode
 from .group_norm import NORM_MODES, joint_group_norm
 from .host import Host
@@ -21,16 +22,21 @@ class BlockResidual(Protocol):
 
 
 @dataclass(frozen=True)
-class InflationMode:
+class InflationMode(Settings):
     """How an image model is inflated: sparse-causal ``attention`` and group ``norm`` over frames."""
 
-    attention: AttentionMode = "first+previous"
-    norm: str = "joint"
-
-    def __post_init__(self) -> None:
-        for value, known in ((self.attention, ATTENTION_MODES), (self.norm, NORM_MODES)):
-            if value not in known:
-                raise ValueError(f"unknown mode {value!r}; choose one of {', '.join(known)}")
+    attention: AttentionMode = setting(
+        "first+previous",
+        "Which frames each frame looks at. first+previous is the paper's; all is steadier and needs far more memory; "
+        "off leaves every frame to itself.",
+        choices=ATTENTION_MODES,
+    )
+    norm: str = setting(
+        "joint",
+        "joint: brightness and contrast statistics run over all frames, as in the official code. per frame: as in the "
+        "image model.",
+        choices=NORM_MODES,
+    )
 
 
 def attach_norms(overrides: Overrides, norms: Sequence[nn.Module], frames: int) -> None:

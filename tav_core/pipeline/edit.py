@@ -11,6 +11,7 @@ from torch import Tensor
 from ..atomic import save_tensors
 from ..cli.say import CliError, bar, print_error
 from ..diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
+from ..diffusion.settings import Inversion, Sampling, Strengths
 from ..files.weights import TunedWeights
 from ..video.clip import Clip
 from .apply import applied
@@ -51,40 +52,6 @@ class Noise:
         raise CliError(f"{path} holds no inverted noise; make it with the command invert.")
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """How much of the tuned weights counts: the queries and the temporal layers, -2..2."""
-
-    query: float = 1.0
-    temporal: float = 1.0
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """How to invert. ``prompt`` is empty in the paper; the clip's own sentence keeps its motion better in small models.
-
-    ``strength`` in 0..1 is how much of the way to noise the clip goes.
-    """
-
-    steps: int = 50
-    strength: float = 1.0
-    prompt: str = ""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample. ``guidance`` above 1 sets the prompt against ``negative``; ``eta`` 0..1 mixes fresh noise in.
-
-    ``steps`` is for the whole way from noise; noise that was inverted to a lower strength takes its share of them.
-    """
-
-    steps: int = 50
-    guidance: float = 12.5
-    negative: str = ""
-    eta: float = 0.0
-    seed: int = 0
-
-
 def invert(
     model: Model,
     clip: Clip,
@@ -98,7 +65,7 @@ def invert(
     sigmas = inversion_sigmas(schedule.sigmas, inversion.steps, inversion.strength)
     latents = model.encode(clip.frames)
     with (
-        applied(model.host, weights, strengths.query, strengths.temporal) as (mode, layers),
+        applied(model.host, weights, strengths.query_strength, strengths.temporal_strength) as (mode, layers),
         bar(len(sigmas) - 1, "invert", quiet) as progress,
     ):
         denoiser = model.host.denoiser(model.embed(inversion.prompt), mode=mode, layers=layers)
@@ -128,11 +95,11 @@ def sample(
     scale = math.sqrt((1 + float(sigmas[0]) ** 2) / (1 + noise.sigma**2))
     generator = torch.Generator().manual_seed(sampling.seed)
     with (
-        applied(model.host, weights, strengths.query, strengths.temporal) as (mode, layers),
+        applied(model.host, weights, strengths.query_strength, strengths.temporal_strength) as (mode, layers),
         bar(len(sigmas) - 1, "sample", quiet) as progress,
     ):
         denoiser = model.host.denoiser(
-            model.embed(prompt), model.embed(sampling.negative), sampling.guidance, mode, layers
+            model.embed(prompt), model.embed(sampling.negative), sampling.cfg, mode, layers
         )
         latents = ddim_sample(
             denoiser,

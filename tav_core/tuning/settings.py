@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from ..settings import Settings, setting
 from .lr_scheduler import LR_SCHEDULERS, LRScheduler
 from .timesteps import TIMESTEP_SAMPLINGS, TimestepSampling
 
@@ -13,59 +14,116 @@ CHECKPOINTING_MODES: tuple[str, ...] = get_args(Checkpointing)
 
 
 @dataclass(frozen=True)
-class TuningSettings:
+class TuningSettings(Settings):
     """What shapes a tuning run.
 
     The defaults reach in 200 steps the held-out loss that the official code's settings, `official`, reach in 500
     on the small networks of benchmarks/speed/README.md. They differ in steps, timesteps and temporal_lr_scale alone.
 
-    steps: optimiser steps, >= 1. learning_rate: peak rate > 0. lr_warmup_steps: linear warm-up from 0.
-    min_snr_gamma: 0 for none, else the gamma of arXiv 2303.09556 (5 is usual).
-    gradient_accumulation_steps: draws of noise and timestep per optimiser step.
-    query_rank: 0 learns full query matrices, r > 0 low-rank differences.
-    gradient_checkpointing: which blocks are computed again in the backward pass to save memory.
-    frames_per_step: 0 learns from the whole clip at once, n >= 2 from n consecutive frames per draw, anywhere in
-    the clip; each such window is a clip of its own. As many as the clip's or more are the whole clip.
-    timesteps: drawn at random, as in the official code, or low-discrepancy, which needs fewer steps. temporal_lr_scale:
-    factor > 0 on the learning rate of the temporal layers, which start from nothing.
+    The order is that of the node's inputs, which saved graphs depend on: add new settings at the end.
     """
 
-    steps: int = 200
-    learning_rate: float = 3e-5
+    steps: int = setting(
+        200, "Optimiser steps. 200 learn as much as 500 with the paper's settings.", 1, 100_000
+    )
+    learning_rate: float = setting(
+        3e-5,
+        "Step size. 3e-5 is the paper's; small models take ten times that.",
+        1e-7,
+        1e-1,
+        step=1e-6,
+        precision=1e-8,
+    )
+    seed: int = setting(0, "The same seed and inputs give the same weights.", 0, 0xFFFFFFFFFFFFFFFF)
+    trainable: TrainableSet = setting(
+        "queries + temporal",
+        "What learns: the attention queries and the temporal layers (the paper), or one of them.",
+        choices=TRAINABLE_SETS,
+    )
+    gradient_checkpointing: Checkpointing = setting(
+        "all",
+        "all needs the least memory, none is the fastest. The result is the same.",
+        choices=CHECKPOINTING_MODES,
+    )
+    query_rank: int = setting(
+        0,
+        "0 learns full query matrices; 4 to 64 learn low-rank differences, for small files.",
+        0,
+        512,
+        advanced=True,
+    )
+    lr_scheduler: LRScheduler = setting(
+        "constant", "How the learning rate goes over the steps.", choices=LR_SCHEDULERS, advanced=True
+    )
+    lr_warmup_steps: int = setting(
+        0, "Steps over which the learning rate rises from zero.", 0, 100_000, advanced=True
+    )
+    weight_decay: float = setting(1e-2, "AdamW's weight decay.", 0.0, 1.0, step=0.001, advanced=True)
+    max_grad_norm: float = setting(
+        1.0, "Gradients longer than this are shortened to it.", 0.001, 1000.0, step=0.1, advanced=True
+    )
+    min_snr_gamma: float = setting(
+        0.0,
+        "0 weighs all noise levels alike, as the paper; 5 evens out their pull (min-SNR, arXiv 2303.09556).",
+        0.0,
+        100.0,
+        step=0.5,
+        advanced=True,
+    )
+    gradient_accumulation_steps: int = setting(
+        1, "Noise draws per step: steadier and as many times slower.", 1, 64, advanced=True
+    )
+    frames_per_step: int = setting(
+        0,
+        "For long clips: learn from so many consecutive frames at a time, anywhere in the clip, which bounds the "
+        "memory. 0 takes all frames.",
+        0,
+        1024,
+        advanced=True,
+    )
+    timesteps: TimestepSampling = setting(
+        "low-discrepancy",
+        "How noise levels are drawn: low-discrepancy, steadier in short runs, or at random as in the paper. "
+        "Changes the result.",
+        choices=TIMESTEP_SAMPLINGS,
+        advanced=True,
+    )
+    temporal_lr_scale: float = setting(
+        5.0,
+        "Factor on the learning rate of the temporal layers, which start from nothing. 1 is the paper's, 5 needs "
+        "fewer steps. Changes the result.",
+        0.01,
+        100.0,
+        step=0.1,
+        advanced=True,
+    )
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-2
-    max_grad_norm: float = 1.0
-    lr_scheduler: LRScheduler = "constant"
-    lr_warmup_steps: int = 0
-    min_snr_gamma: float = 0.0
-    gradient_accumulation_steps: int = 1
-    trainable: TrainableSet = "queries + temporal"
-    query_rank: int = 0
-    gradient_checkpointing: Checkpointing = "all"
-    seed: int = 0
-    frames_per_step: int = 0
-    timesteps: TimestepSampling = "low-discrepancy"
-    temporal_lr_scale: float = 5.0
 
     def __post_init__(self) -> None:
-        for value, known in (
-            (self.lr_scheduler, LR_SCHEDULERS),
-            (self.trainable, TRAINABLE_SETS),
-            (self.gradient_checkpointing, CHECKPOINTING_MODES),
-            (self.timesteps, TIMESTEP_SAMPLINGS),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown setting {value!r}; choose one of {', '.join(known)}")
-        if min(self.steps, self.gradient_accumulation_steps) < 1 or self.query_rank < 0:
-            raise ValueError(
-                "steps and gradient_accumulation_steps must be at least 1, and query_rank at least 0"
-            )
-        if self.frames_per_step < 0 or self.frames_per_step == 1:
+        super().__post_init__()
+        if self.frames_per_step == 1:
             raise ValueError("frames_per_step must be 0 (all frames) or at least 2")
-        if not self.temporal_lr_scale > 0:
-            raise ValueError("temporal_lr_scale must be above 0")
 
     @classmethod
     def official(cls, **changes: Any) -> "TuningSettings":
         """The paper's and the official code's settings, with ``changes``."""
         return replace(cls(steps=500, timesteps="random", temporal_lr_scale=1.0), **changes)
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """How a tuning run is kept on disk; nothing of it changes the result."""
+
+    save_every: int = setting(
+        100,
+        "Also save every so many steps; 0 saves at the end only. Stopping always saves.",
+        0,
+        100_000,
+        advanced=True,
+    )
+    resume: bool = setting(
+        True,
+        "With the same inputs, goes on where a stopped run left off, and takes the file of a finished one instead of "
+        "tuning again. Off always tunes from the start.",
+        advanced=True,
+    )

@@ -121,7 +121,7 @@ def test_no_development_clip_is_a_reported_one():
             "another number of objects",
         ),
         (lambda c: c["settings"].update(guidence=3), "unknown entry 'guidence'"),
-        (lambda c: c["settings"].update(attention="none"), "unknown mode 'none'"),
+        (lambda c: c["settings"].update(attention="none"), "unknown attention 'none'"),
         (lambda c: c["sources"].append(c["sources"][0]), "same id"),
     ],
 )

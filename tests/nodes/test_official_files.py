@@ -15,8 +15,9 @@ from devkit import comfyui as comfyui_source
 from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
 from tav_core.cli.main import main
+from tav_core.diffusion.settings import Inversion, Sampling, Strengths
 from tav_core.files.weights import TunedWeights
-from tav_core.pipeline.edit import Inversion, Sampling, Strengths, invert, sample
+from tav_core.pipeline.edit import invert, sample
 from tav_core.pipeline.model import load_model
 from tav_core.video.clip import read_clip
 
@@ -151,7 +152,7 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     clip = read_clip(clip_file, 0, 1, 3, (64, 64), "crop")
     noise = invert(python, clip, weights, Inversion(steps), Strengths(), quiet=True)
     edit = "a cat on the beach, pixel art style"
-    sampling = Sampling(steps=steps, guidance=4.0)
+    sampling = Sampling(steps=steps, cfg=4.0)
     theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
 
     weights = bench.pack("tav_core.files.weights").TunedWeights.load(tuned_file)

@@ -242,6 +242,6 @@ def test_files_with_different_blocks_combine_to_all_of_them(host):
 
 @pytest.mark.parametrize("values", [("sideways", "joint"), ("first", "sometimes")])
 def test_unknown_modes_are_named_with_the_choices(values):
-    named = r"unknown mode '(sideways|sometimes)'; choose one of .*(off|per frame)"
+    named = r"unknown (attention|norm) '(sideways|sometimes)'; choose one of .*(off|per frame)"
     with pytest.raises(ValueError, match=named):
         InflationMode(*values)

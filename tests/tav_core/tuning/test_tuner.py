@@ -293,7 +293,7 @@ def test_timesteps_are_uniform_over_the_whole_schedule(host, clip, context):
         seen.append(timestep)
         return x * next(iter(tuner.parameters.values())).sum()
 
-    tuner = Tuner(host, clip[:1, :, :1, :1], context, TuningSettings(learning_rate=1e-9))
+    tuner = Tuner(host, clip[:1, :, :1, :1], context, TuningSettings(learning_rate=1e-7))
     host.predict = predict
     for _ in range(400):
         tuner.step()
@@ -328,7 +328,7 @@ def test_frames_per_step_learns_from_consecutive_frames_anywhere_in_the_clip(hos
         host,
         clip,
         context,
-        TuningSettings(learning_rate=1e-9, frames_per_step=3),
+        TuningSettings(learning_rate=1e-7, frames_per_step=3),
         draw=lambda index: (100, torch.zeros(3, 4, 1, 1)),
     )
     host.predict = predict
@@ -379,7 +379,7 @@ def test_windows_of_the_whole_clip_change_nothing(host, clip, context, frames):
 
 @pytest.mark.parametrize("frames", [-1, 1])
 def test_a_window_has_at_least_two_frames(frames):
-    with pytest.raises(ValueError, match="frames_per_step must be 0"):
+    with pytest.raises(ValueError, match="frames_per_step must be"):
         TuningSettings(frames_per_step=frames)
 
 
@@ -407,14 +407,14 @@ def test_steps_are_adamw_with_decay_on_everything_after_clipping(host, clip, con
 
 
 def test_reported_gradient_norm_is_that_before_clipping(host, clip, context):
-    _, reports, applied = tune(host, clip, context, 1, draw=draw_of(300), max_grad_norm=1e9)
+    _, reports, applied = tune(host, clip, context, 1, draw=draw_of(300), max_grad_norm=1000.0)
     assert reports[0].grad_norm == pytest.approx(norm_of(applied[0]), rel=1e-5)
     _, clipped, _ = tune(host, clip, context, 1, draw=draw_of(300), max_grad_norm=1e-3)
     assert clipped[0].grad_norm == reports[0].grad_norm
 
 
 def test_accumulation_averages_the_gradients_of_consecutive_draws(host, clip, context):
-    large = {"max_grad_norm": 1e9, "draw": draw_of(10, 300, 600, 900)}
+    large = {"max_grad_norm": 1000.0, "draw": draw_of(10, 300, 600, 900)}
     _, reports, applied = tune(host, clip, context, 1, gradient_accumulation_steps=2, **large)
     shifted = large | {"draw": lambda i: draw_of(10, 300, 600, 900)(i + 1)}
     runs = [tune(host, clip, context, 1, **settings) for settings in (large, shifted)]
@@ -457,13 +457,13 @@ def test_learning_rates_follow_the_schedule_and_decide_the_step_size(host, clip,
 
 
 def test_gradients_of_a_draw_are_those_of_its_step_and_change_nothing(host, clip, context):
-    settings = TuningSettings(**FAST, max_grad_norm=1e9)
+    settings = TuningSettings(**FAST, max_grad_norm=1000.0)
     with Tuner(host, clip, context, settings, draw=draw_of(200)) as tuner:
         before = values(tuner)
         gradients = tuner.gradients(0)
         assert equal(values(tuner), before)
         assert tuner.step_count == 0
-    _, _, applied = tune(host, clip, context, 1, draw=draw_of(200), max_grad_norm=1e9)
+    _, _, applied = tune(host, clip, context, 1, draw=draw_of(200), max_grad_norm=1000.0)
     assert equal(gradients, applied[0])
 
 
