@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io
 
-from .comfy.checks import check_clip, check_conditioning_frames, check_numbers
+from .comfy.checks import check_conditioning_frames, check_latents, check_numbers
 from .comfy.model.kinds import check_model
-from .comfy.sampling.inverted import invert
+from .comfy.page.live import reporting
+from .comfy.sampling.ddim import Guidance, invert
 
 
 class TAVDDIMInversion(io.ComfyNode):
@@ -67,6 +68,7 @@ class TAVDDIMInversion(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
+            hidden=[io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -75,15 +77,13 @@ class TAVDDIMInversion(io.ComfyNode):
     ) -> io.NodeOutput:
         check_numbers(cls, steps=steps, cfg=cfg, strength=strength)
         check_model(model)
-        frames = len(check_clip(latent, "latent"))
+        frames = len(check_latents(latent, "latent"))
         for name, given in (("conditioning", conditioning), ("negative", negative or [])):
             check_conditioning_frames(given, frames, name)
         if cfg > 1.0 and negative is None:
             raise ValueError(
                 "The input 'cfg' is above 1 but 'negative' is not connected; connect it or set cfg to 1."
             )
-        return io.NodeOutput(
-            invert(
-                model, conditioning, negative or conditioning, cfg, latent, steps, keep_trajectory, strength
-            )
-        )
+        guidance = Guidance(conditioning, negative or conditioning, cfg)
+        with reporting("inversion", cls.hidden.extra_pnginfo) as reporter:
+            return io.NodeOutput(invert(model, guidance, latent, steps, strength, keep_trajectory, reporter))

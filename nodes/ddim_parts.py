@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from .comfy.checks import check_numbers
 from .comfy.model.kinds import check_model
-from .comfy.sampling.sampling import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
+from .comfy.sampling.ddim import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 
 DIRECTIONS = ("sampling", "inversion")
 STOCHASTIC_INVERSION = (

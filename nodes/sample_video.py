@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io
 
-from .comfy.checks import check_clip, check_conditioning_frames, check_numbers
+from .comfy.checks import check_conditioning_frames, check_latents, check_numbers
 from .comfy.model.kinds import check_model
-from .comfy.sampling.inverted import STARTS, sample
+from .comfy.page.live import reporting
+from .comfy.sampling.ddim import STARTS, Guidance, sample
 
 
 class TAVSample(io.ComfyNode):
@@ -78,6 +79,7 @@ class TAVSample(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The edited frames, for VAE Decode.")],
+            hidden=[io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -86,7 +88,9 @@ class TAVSample(io.ComfyNode):
     ) -> io.NodeOutput:
         check_numbers(cls, steps=steps, cfg=cfg, seed=seed, eta=eta)
         check_model(model)
-        frames = len(check_clip(latent, "latent"))
+        frames = len(check_latents(latent, "latent"))
         for name, conditioning in (("positive", positive), ("negative", negative)):
             check_conditioning_frames(conditioning, frames, name)
-        return io.NodeOutput(sample(model, positive, negative, cfg, latent, steps, eta, seed, start, mask))
+        guidance = Guidance(positive, negative, cfg)
+        with reporting("sampling", cls.hidden.extra_pnginfo) as reporter:
+            return io.NodeOutput(sample(model, guidance, latent, steps, eta, seed, start, mask, reporter))

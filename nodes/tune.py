@@ -9,13 +9,12 @@ from ..tav_core.tuning.lr_scheduler import LR_SCHEDULERS
 from ..tav_core.tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
 from ..tav_core.tuning.timesteps import TIMESTEP_SAMPLINGS
 from .comfy import files
-from .comfy.checks import check_clip, check_conditioning_frames, check_numbers, prompt_embedding
+from .comfy.checks import check_conditioning_frames, check_latents, check_numbers, prompt_embedding
 from .comfy.graph import upstream_value
 from .comfy.model.apply import apply_weights
 from .comfy.model.base import base_fingerprint
 from .comfy.model.inflate import Inflation, inflation_of
 from .comfy.model.kinds import check_model
-from .comfy.page.live import LIVE_STATES
 from .comfy.tuning.memory import AUTOMATIC, PRESETS
 from .comfy.tuning.run import tune
 from .comfy.types import LossMapType, TunedWeightsType
@@ -220,16 +219,12 @@ class TAVTune(io.ComfyNode):
                 TunedWeightsType.Output(display_name="weights", tooltip="For Save and Apply Tuned Weights."),
                 LossMapType.Output(display_name="loss_map", tooltip="Loss per step, for Plot Loss Graph."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
         return files.prefix_problem(filename_prefix) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, **kwargs) -> int:
-        return LIVE_STATES.times_continued(str(cls.hidden.unique_id))
 
     @classmethod
     def execute(
@@ -238,7 +233,7 @@ class TAVTune(io.ComfyNode):
         numbers = {name: value for name, value in settings.items() if not isinstance(value, str)}
         check_numbers(cls, save_every=save_every, **numbers)
         check_model(model)
-        latents = check_clip(latent, "latent", least=2)
+        latents = check_latents(latent, "latent", least=2)
         context = prompt_embedding(positive, "positive")
         check_conditioning_frames(positive[:1], len(latents), "positive")
         inflation = inflation_of(model) or Inflation()
@@ -274,6 +269,7 @@ class TAVTune(io.ComfyNode):
             resume,
             memory,
             automatic,
+            cls.hidden.extra_pnginfo,
         )
         losses = json.loads(weights.metadata.losses)
         return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})

@@ -43,7 +43,7 @@ def build_model(unet: UNet2DConditionModel) -> ModelPatcher:
 
 def comfyui_stages(model: ModelPatcher, inputs: Inputs) -> dict[str, Callable[[], Stage]]:
     """What makes each stage, by its name. A step of sampling is half a run of two."""
-    sampling = pack("nodes.comfy.sampling.sampling")
+    sampling = pack("nodes.comfy.sampling.ddim")
     latents = inputs.latents.cpu()
     positive, negative = ([[prompt.cpu(), {}]] for prompt in (inputs.prompt, inputs.empty))
 

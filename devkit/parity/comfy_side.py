@@ -93,22 +93,18 @@ class ComfySide:
 
     def invert(self, latents: Tensor, context: Tensor, steps: int) -> list[Tensor]:
         """See `Side.invert`."""
-        sampling = pack("nodes.comfy.sampling.sampling")
+        sampling = pack("nodes.comfy.sampling.ddim")
         model = self._inflated(TUNED)
         sigmas = sampling.inversion_sigmas(model, steps)
-        trajectory = [latents]
-
-        def callback(i: int, denoised: Tensor, x: Tensor, total: int) -> None:
-            trajectory.append(x / (1 + sigmas[i + 1] ** 2) ** 0.5)
-
-        self._sample(model, sampling.inversion_sampler(), sigmas, latents, context, context, 1.0, callback)
-        return trajectory
+        trajectory: list[Tensor] = []
+        self._sample(model, sampling.inversion_sampler(trajectory), sigmas, latents, context, context, 1.0)
+        return [x / (1 + sigma**2) ** 0.5 for x, sigma in zip(trajectory, sigmas, strict=True)]
 
     def sample(
         self, start: Tensor, context: Tensor, uncond: Tensor | None, guidance: float, steps: int
     ) -> list[Tensor]:
         """See `Side.sample`."""
-        sampling = pack("nodes.comfy.sampling.sampling")
+        sampling = pack("nodes.comfy.sampling.ddim")
         model = self._inflated(TUNED)
         sigmas = sampling.sampling_sigmas(model, steps)
         latents = []
@@ -123,7 +119,7 @@ class ComfySide:
         )
         return [*latents[1:], final]
 
-    def _sample(self, model, sampler, sigmas, latents, positive, negative, cfg, callback) -> Tensor:
+    def _sample(self, model, sampler, sigmas, latents, positive, negative, cfg, callback=None) -> Tensor:
         samples = model.model.process_latent_out(latents)
         result = comfy.sample.sample_custom(
             model,

@@ -56,15 +56,10 @@ class DiffusersSide:
 
     def invert(self, latents: Tensor, context: Tensor, steps: int) -> list[Tensor]:
         """See `Side.invert`."""
-        trajectory = [latents]
-        ddim_invert(
-            self._denoiser(context),
-            latents,
-            inversion_sigmas(self._sigmas, steps),
-            callback=lambda state: trajectory.append(state["x"] / (1 + state["sigma_hat"] ** 2) ** 0.5),
-            clean_sigma=self._clean,
-        )
-        return trajectory
+        trajectory: list[Tensor] = []
+        sigmas = inversion_sigmas(self._sigmas, steps)
+        ddim_invert(self._denoiser(context), latents, sigmas, clean_sigma=self._clean, trajectory=trajectory)
+        return [x / (1 + sigma**2) ** 0.5 for x, sigma in zip(trajectory, sigmas, strict=True)]
 
     def sample(
         self, start: Tensor, context: Tensor, uncond: Tensor | None, guidance: float, steps: int

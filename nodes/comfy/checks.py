@@ -25,7 +25,7 @@ def check_text_encoder(clip: object) -> None:
         raise ValueError("The input 'clip' is empty: the checkpoint has no text encoder; use one that has.")
 
 
-def check_clip(latent: dict, name: str, least: int = 1) -> Tensor:
+def check_latents(latent: dict, name: str, least: int = 1) -> Tensor:
     """The (frames, 4, height, width) latents of a LATENT input called ``name``.
 
     Raises ValueError for latents of other models, values that are not finite, or fewer than ``least`` frames.

@@ -1,6 +1,7 @@
-"""Keeping the source outside of a mask while sampling, from the inversion's own trajectory."""
+"""Latent blending: while sampling, the region outside of a mask is taken from the inversion's trajectory."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,20 +24,21 @@ def latent_mask(mask: Tensor, frames: int, height: int, width: int) -> Tensor:
     return functional.adaptive_max_pool2d(mask, (height, width))
 
 
+@dataclass(frozen=True, eq=False)
 class LatentBlend:
     """An ``after_step`` for `tav_core.diffusion.ddim.ddim_sample` that puts the source back outside of a mask.
 
-    ``trajectory`` holds the latents x_0 + sigma noise of every level of the inversion, from the clean end on; ``mask``
-    is from `latent_mask`. Sampling must use the same levels downwards. What lies outside is then the source at every
-    level, so that the inside is drawn to fit it.
+    ``trajectory`` is from `tav_core.diffusion.ddim.ddim_invert`: the latents of every level, from the clean end on.
+    ``mask`` is from `latent_mask`. Sampling must use the same levels downwards. The outside is then the source at
+    every level, and the network draws the inside to fit it.
     """
 
-    def __init__(self, trajectory: Sequence[Tensor], mask: Tensor) -> None:
-        self.trajectory = trajectory
-        self.mask = mask
+    trajectory: Sequence[Tensor]
+    mask: Tensor
 
     def __call__(self, i: int, x: Tensor) -> Tensor:
         """``x`` (frames, channels, height, width) after step ``i``, with the outside from the source."""
+        # Step 0 ends one level below the last of the trajectory.
         source = self.trajectory[len(self.trajectory) - 2 - i].to(x)
         mask = self.mask.to(x)
         return x * mask + source * (1.0 - mask)

@@ -1,7 +1,17 @@
-"""DDIM (arXiv 2010.02502) backwards and forwards, with k-diffusion's sampler signature.
+"""DDIM (arXiv 2010.02502) inversion and sampling, with k-diffusion's sampler signature.
 
 ``model(x, sigma, **extra_args)`` returns the denoised latents of ``x`` (F, C, H, W) = x_0 + sigma noise, where
-``sigma`` is (F,). ``callback`` receives a dict with x, i, sigma, sigma_hat and denoised after each evaluation.
+``sigma`` is (F,).
+
+``callback`` is k-diffusion's, in both directions: it is called once per step, between the evaluation of the network
+and the step, with a dict of
+
+- ``i``, the step's number from 0, and ``sigma``, the level ``sigmas[i]`` that the step starts from;
+- ``sigma_hat``, the level that the network was evaluated at: ``sigma`` in sampling, the next level in inversion;
+- ``x``, the latents that the network saw, at the level ``sigma_hat``, and ``denoised``, its answer.
+
+Latents after a step are not its business: inversion collects them in ``trajectory``, sampling passes them through
+``after_step``.
 """
 
 from collections.abc import Callable
@@ -56,26 +66,32 @@ def ddim_invert(
     callback: Callable | None = None,
     disable: bool | None = None,
     clean_sigma: float = 0.0,
+    trajectory: list[Tensor] | None = None,
 ) -> Tensor:
-    """Carries latents up the ascending ``sigmas`` to noise that remembers them (Tune-A-Video, section 3.3).
+    """Carries latents up the ascending ``sigmas`` to noise from which sampling rebuilds them (Tune-A-Video, 3.3).
 
     As in the official code, the network is evaluated at the *source* latents with the *target* timestep.
     ``x`` at or below the level ``clean_sigma`` is clean data in the network's scale; above, it is x_0 + sigma
-    noise, which is also the scale of the result. Raises NonFiniteLatentsError.
+    noise, which is also the scale of the result. A list given as ``trajectory`` gets the latents of every level of
+    ``sigmas``, in the result's scale, on the CPU. Raises NonFiniteLatentsError.
     """
     extra_args = extra_args or {}
     if sigmas[0] <= clean_sigma * (1 + 1e-4):
         x = x * (1 + sigmas[0] ** 2).sqrt()
     ones = x.new_ones([x.shape[0]])
+    if trajectory is not None:
+        trajectory.append(x.cpu())
     for i in range(len(sigmas) - 1):
         sigma, sigma_next = sigmas[i], sigmas[i + 1]
         source = x * ((1 + sigma_next**2) / (1 + sigma**2)).sqrt()
         denoised = model(source, sigma_next * ones, **extra_args)
+        if callback is not None:
+            callback({"x": source, "i": i, "sigma": sigma, "sigma_hat": sigma_next, "denoised": denoised})
         noise = (source - denoised) / sigma_next
         x = x + noise * (sigma_next - sigma)
         _check(x, "inversion", i, len(sigmas) - 1)
-        if callback is not None:
-            callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma_next, "denoised": denoised})
+        if trajectory is not None:
+            trajectory.append(x.cpu())
     return x
 
 
@@ -96,7 +112,8 @@ def ddim_sample(
 
     ``eta`` in 0..1 mixes fresh noise from ``noise_sampler(x)`` in; 0 is deterministic, 1 is DDPM. A run that
     ends at or below ``clean_sigma`` returns clean latents in the network's scale, as the official code does.
-    ``after_step(i, x)`` may change the latents after each step. Raises NonFiniteLatentsError.
+    ``after_step(i, x)`` gets the latents after step ``i`` and returns those to go on with; see
+    `tav_core.diffusion.blend`. Raises NonFiniteLatentsError.
     """
     extra_args = extra_args or {}
     noise_sampler = noise_sampler or torch.randn_like

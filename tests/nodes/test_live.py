@@ -197,10 +197,10 @@ def test_wrong_numbers_are_refused(client: Client, change: dict) -> None:
 
 def test_what_ends_badly_is_told(pack) -> None:
     live = pack("nodes.comfy.page.live")
-    with pytest.raises(RuntimeError), live.reporting("tuning") as reporter:
+    with pytest.raises(RuntimeError), live.reporting("tuning", None) as reporter:
         raise RuntimeError
     assert reporter.state.status == "failed"
-    with pytest.raises(KeyboardInterrupt), live.reporting("tuning") as reporter:
+    with pytest.raises(KeyboardInterrupt), live.reporting("tuning", None) as reporter:
         raise KeyboardInterrupt
     assert reporter.state.status == "interrupted"
 
@@ -209,7 +209,7 @@ def test_a_series_is_sent_once(pack, monkeypatch) -> None:
     live = pack("nodes.comfy.page.live")
     sent = []
     monkeypatch.setattr(live, "_broadcast", sent.append)
-    with live.reporting("tuning", interval=0.0) as reporter:
+    with live.reporting("tuning", None, interval=0.0) as reporter:
         reporter.extend("losses", [1.0, 2.0])
         reporter.show(step=2)
         reporter.extend("losses", [1.0, 2.0, 3.0])
@@ -224,10 +224,32 @@ def test_a_series_is_sent_once(pack, monkeypatch) -> None:
     json.dumps(sent)
 
 
+def test_only_the_workflow_that_continued_a_tuning_runs_it_again(pack) -> None:
+    states = pack("nodes.comfy.page.live").LiveStates()
+    for workflow in ("one", "two"):
+        state = pack("nodes.comfy.page.live").LiveState(workflow, "p", "7", "tuning", status="stopped")
+        states.begin(state)
+    assert states.ask_to_continue("one", "7")
+
+    def queued(workflow: str) -> dict:
+        info = {"extra_pnginfo": {"workflow": {"id": workflow}}}
+        return {"prompt": {"7": {"inputs": {}}, "8": {"inputs": {}}}, "extra_data": info}
+
+    assert states.mark_continued(queued("two")) == queued("two")
+    marked = states.mark_continued(queued("one"))["prompt"]
+    assert marked == {"7": {"inputs": {"times_continued": 1}}, "8": {"inputs": {}}}
+    for unusual in (
+        {},
+        {"prompt": None, "extra_data": None},
+        {"prompt": {}, "extra_data": {"extra_pnginfo": []}},
+    ):
+        assert states.mark_continued(dict(unusual)) == unusual
+
+
 def test_old_states_make_room(pack) -> None:
     live = pack("nodes.comfy.page.live")
-    board = live.LiveStates()
+    states = live.LiveStates()
     for number in range(live.MOST_STATES + 5):
-        board.begin(live.LiveState("w", "p", str(number), "tuning"))
-    assert len(board.shown("w")) == live.MOST_STATES
-    assert board.find("w", "0") is None
+        states.begin(live.LiveState("w", "p", str(number), "tuning"))
+    assert len(states.shown("w")) == live.MOST_STATES
+    assert states.find("w", "0") is None

@@ -156,47 +156,83 @@ def test_fresh_noise_goes_the_whole_way_whatever_the_inversion_did(bench: Workbe
     assert torch.equal(*drawn)
 
 
-@pytest.mark.parametrize("node", ["TAVDDIMInversion", "TAVSample"])
-def test_every_step_reports_latents_for_previews(
-    bench: Workbench, model, inverted: dict, monkeypatch, node
-) -> None:
-    previews = importlib.import_module("latent_preview")
+@pytest.fixture(params=["TAVDDIMInversion", "TAVSample"])
+def run(request: pytest.FixtureRequest, bench: Workbench, model, inverted: dict):
+    """Either node, for four steps; its latents."""
+    if request.param == "TAVSample":
+        return lambda: bench.sample(model, inverted, steps=4)
+    return lambda: bench.invert(model, steps=4)["samples"]
+
+
+@pytest.fixture
+def bar(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Where ComfyUI's progress bar was, as (done, total)."""
+    moves: list[tuple[int, int]] = []
+    progress = importlib.import_module("comfy.utils").ProgressBar
+    monkeypatch.setattr(
+        progress, "update_absolute", lambda self, done, total=None, *rest: moves.append((done, total))
+    )
+    return moves
+
+
+def test_every_step_moves_the_bar_and_is_previewed(bench: Workbench, run, bar: list, monkeypatch) -> None:
     seen = []
+    monkeypatch.setattr(bench.pack("nodes.comfy.page.live").Reporter, "due", lambda self: True)
+    monkeypatch.setattr(
+        bench.pack("nodes.comfy.sampling.preview").ClipPreview,
+        "sheet",
+        lambda self, denoised: seen.append((tuple(denoised.shape), bool(denoised.isfinite().all()))),
+    )
+    run()
+    assert bar == [(step, 4) for step in (1, 2, 3, 4)]
+    assert seen == [((3, 4, 8, 8), True)] * 4
 
-    def prepare(patcher, steps: int, x0_output=None):
-        return lambda step, x0, x, total: seen.append(
-            (step, total, tuple(x0.shape), bool(x0.isfinite().all()))
-        )
 
-    monkeypatch.setattr(previews, "prepare_callback", prepare)
-    bench.invert(model, steps=4) if node == "TAVDDIMInversion" else bench.sample(model, inverted, steps=4)
-    assert seen == [(step, 4, (3, 4, 8, 8), True) for step in range(4)]
+class BatchPreviewer:
+    """As other packs have it: all frames as one tensor."""
+
+    def decode_latent_to_preview(self, latents: Tensor) -> Tensor:
+        return torch.zeros(len(latents), 8, 8, 3)
 
 
-@pytest.mark.parametrize("node", ["TAVDDIMInversion", "TAVSample"])
-def test_stop_works_in_the_middle_and_leaves_no_trace(
-    bench: Workbench, model, inverted: dict, sampled: Tensor, monkeypatch, node: str
-) -> None:
-    management, previews = (importlib.import_module(n) for n in ("comfy.model_management", "latent_preview"))
-    steps = []
+class BrokenPreviewer:
+    def decode_latent_to_preview(self, latents: Tensor) -> None:
+        raise RuntimeError("a previewer of another pack")
 
-    def prepare(*rest):
-        def callback(step, *more) -> None:
-            steps.append(step)
-            if step == 1:
-                management.interrupt_current_processing(True)
 
-        return callback
+def no_previewer(*_) -> None:
+    raise RuntimeError("a previewer of another pack")
+
+
+@pytest.mark.parametrize("make", [lambda *_: BatchPreviewer(), lambda *_: BrokenPreviewer(), no_previewer])
+def test_another_pack_s_previewer_never_ends_a_run(bench: Workbench, run, make, monkeypatch, caplog) -> None:
+    plain = run()
+    monkeypatch.setattr(bench.pack("nodes.comfy.page.live").Reporter, "due", lambda self: True)
+    monkeypatch.setattr(importlib.import_module("latent_preview"), "get_previewer", make)
+    caplog.clear()
+    assert torch.equal(run(), plain)
+    warnings = [record.getMessage() for record in caplog.records if "preview" in record.getMessage()]
+    assert len(warnings) == 1
+    (state,) = bench.pack("nodes.comfy.page.live").LIVE_STATES.shown("")
+    assert state["sheet"]["frames"] == 3, "the page still gets the latents as colours"
+
+
+def test_stop_works_in_the_middle_and_leaves_no_trace(run, bar: list, monkeypatch) -> None:
+    management, utils = (importlib.import_module(n) for n in ("comfy.model_management", "comfy.utils"))
+    plain = run()
+    bar.clear()
+
+    def stop_at_two(self, done, *rest) -> None:
+        bar.append(done)
+        if done == 2:
+            management.interrupt_current_processing(True)
 
     with monkeypatch.context() as patched:
-        patched.setattr(previews, "prepare_callback", prepare)
+        patched.setattr(utils.ProgressBar, "update_absolute", stop_at_two)
         with pytest.raises(management.InterruptProcessingException):
-            bench.invert(model, steps=4) if node == "TAVDDIMInversion" else bench.sample(
-                model, inverted, steps=4
-            )
-    assert steps == [0, 1]
-    assert torch.equal(bench.invert(model, steps=4)["samples"], inverted["samples"])
-    assert torch.equal(bench.sample(model, inverted, steps=4), sampled)
+            run()
+    assert bar == [1, 2]
+    assert torch.equal(run(), plain)
 
 
 @pytest.mark.parametrize("start", ["random noise", "one noise for all frames"])
@@ -207,7 +243,7 @@ def test_noise_starts_are_seeded(bench: Workbench, model, start: str) -> None:
 
 
 def test_noise_has_the_level_of_the_first_step_and_may_be_shared(bench: Workbench) -> None:
-    make = bench.pack("nodes.comfy.sampling.inverted").noise
+    make = bench.pack("nodes.comfy.sampling.ddim").noise
     like = torch.zeros(4, 4, 32, 32)
     for shared in (False, True):
         noise = bench.model.model.process_latent_in(make(bench.model, like, 3, 10.0, shared))

@@ -117,7 +117,7 @@ def test_a_clean_clip_is_no_start_for_sampling(bench: Workbench) -> None:
 
 def test_a_clip_that_core_sampled_is_clean_again(bench: Workbench) -> None:
     """Core's samplers keep what they do not know in a LATENT, our mark too."""
-    clean = {**clean_clip(bench), bench.pack("nodes.comfy.sampling.inverted").MARK: (13.0, 1.0, 0.0)}
+    clean = {**clean_clip(bench), bench.pack("nodes.comfy.sampling.ddim").INVERTED: (13.0, 1.0, 0.0)}
     message = refusal(bench.sample, bench.model, clean, steps=50)
     assert_plain(message, "'latent'", "DDIM Inversion")
 

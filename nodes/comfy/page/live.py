@@ -1,23 +1,26 @@
-"""What a browser is shown of a running node: its state as it changes, a picture, the wish to stop and keep.
+"""The state of a running node as the page shows it: status, values, a picture, and requests to stop or continue.
 
 States stay after the node has ended, so that a page that is loaded later, or a second window, shows them again.
-They are told apart by workflow and node, because every window gets every event.
+Their key is (workflow, node), because every window gets every event.
 """
 
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import server
 from comfy_execution.utils import get_executing_context
 
 from ....tav_core.video.sprites import SpriteSheet
 
 EVENT = "tune_a_video.live"
+# Seconds between two events of a node, each of which may bring a picture of the whole clip.
+INTERVAL = 0.5
 # A state with its picture is a few hundred kilobytes.
 MOST_STATES = 64
 
@@ -64,7 +67,7 @@ class LiveStates:
 
     def __init__(self) -> None:
         self._states: OrderedDict[tuple[str, str], LiveState] = OrderedDict()
-        self._continued: dict[str, int] = {}
+        self._continued: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
     def begin(self, state: LiveState) -> None:
@@ -96,27 +99,35 @@ class LiveStates:
             return True
 
     def ask_to_continue(self, workflow: str, node: str) -> bool:
-        """Makes ComfyUI run a stopped tuning again with the next queued graph; False if there is none."""
+        """Lets the next queued graph run a stopped tuning again; False if there is none."""
         with self._lock:
             state = self._states.get((workflow, node))
             if state is None or state.kind != "tuning" or state.status not in (STOPPED, INTERRUPTED):
                 return False
-            self._continued[node] = self._continued.get(node, 0) + 1
+            self._continued[workflow, node] = self._continued.get((workflow, node), 0) + 1
             return True
 
-    def times_continued(self, node: str) -> int:
-        """Changes when a tuning is to be taken up again, and so becomes part of ComfyUI's cache key."""
+    def mark_continued(self, queued: dict[str, Any]) -> dict[str, Any]:
+        """Notes in a queued graph how often its tunings were continued, and returns it.
+
+        ComfyUI takes a node whose inputs changed for a new one and runs it; an input that the node does not
+        have is not passed on. ``queued`` is what a client sent to /prompt.
+        """
+        workflow = workflow_id((queued.get("extra_data") or {}).get("extra_pnginfo"))
         with self._lock:
-            return self._continued.get(node, 0)
+            for (continued_in, node), times in self._continued.items():
+                if continued_in == workflow and node in (queued.get("prompt") or {}):
+                    queued["prompt"][node]["inputs"]["times_continued"] = times
+        return queued
 
 
 LIVE_STATES = LiveStates()
 
 
 class Reporter:
-    """Tells browsers about the node that runs now."""
+    """Tells every open page about the node that runs now."""
 
-    def __init__(self, state: LiveState, interval: float = 0.25) -> None:
+    def __init__(self, state: LiveState, interval: float = INTERVAL) -> None:
         self.state = state
         self._interval = interval
         self._sent_at = 0.0
@@ -124,7 +135,7 @@ class Reporter:
 
     @property
     def stop_asked(self) -> bool:
-        """Whether somebody pressed stop-and-keep."""
+        """Whether the user has pressed "Stop and keep"."""
         return self.state.stop_asked
 
     def due(self) -> bool:
@@ -159,10 +170,15 @@ class Reporter:
 
 
 @contextmanager
-def reporting(kind: str, interval: float = 0.25) -> Iterator[Reporter]:
-    """A reporter for the node that runs; it says by itself how the node ended, also by an interrupt or an error."""
-    prompt, node = _running()
-    reporter = Reporter(LiveState(_workflow(prompt), prompt, node, kind), interval)
+def reporting(kind: str, extra_pnginfo: Any, interval: float = INTERVAL) -> Iterator[Reporter]:
+    """A reporter for the node that runs; on leaving it reports how the node ended, also by an interrupt or an error.
+
+    ``kind`` is "tuning", "inversion" or "sampling"; ``extra_pnginfo`` is the node's hidden input of that name.
+    Pages hear of changes at most every ``interval`` seconds.
+    """
+    context = get_executing_context()
+    prompt, node = (context.prompt_id, context.node_id) if context else ("", "")
+    reporter = Reporter(LiveState(workflow_id(extra_pnginfo), prompt, node, kind), interval)
     LIVE_STATES.begin(reporter.state)
     reporter.send()
     try:
@@ -171,46 +187,25 @@ def reporting(kind: str, interval: float = 0.25) -> Iterator[Reporter]:
         reporter.end(FAILED)
         raise
     except BaseException:
-        # An interrupt is no Exception.
+        # ComfyUI's interrupt is not an Exception.
         reporter.end(INTERRUPTED)
         raise
     if reporter.state.status == RUNNING:
         reporter.end(DONE)
 
 
-def _running() -> tuple[str, str]:
-    """(prompt id, node id) of the node that runs, empty outside of a graph."""
-    context = get_executing_context()
-    return (context.prompt_id, context.node_id) if context else ("", "")
-
-
-def _server() -> Any:
-    """ComfyUI's server, None in a program that has none."""
-    import server
-
-    return getattr(server.PromptServer, "instance", None)
-
-
-def _workflow(prompt: str) -> str:
-    """The id of the workflow that a running prompt was queued from; empty if it came without one."""
-    instance = _server()
-    if instance is None:
-        return ""
-    running, _ = instance.prompt_queue.get_current_queue_volatile()
-    for item in running:
-        if item[1] == prompt:
-            workflow = (item[3].get("extra_pnginfo") or {}).get("workflow") or {}
-            return str(workflow.get("id") or "")
-    return ""
+def workflow_id(extra_pnginfo: Any) -> str:
+    """The id of the workflow that a graph was queued from; empty for a graph that came without one."""
+    workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, dict) else None
+    return str(workflow.get("id") or "") if isinstance(workflow, dict) else ""
 
 
 def _broadcast(content: dict[str, Any]) -> None:
-    instance = _server()
+    instance = getattr(server.PromptServer, "instance", None)
     if instance is None:
         return
-    send: Callable = instance.send_sync
     try:
-        send(EVENT, content)
+        instance.send_sync(EVENT, content)
     except RuntimeError as error:
         # The server's loop has ended while the node still ran; the node's result matters more.
         logging.debug("Tune-A-Video: no event could be sent (%s)", error)

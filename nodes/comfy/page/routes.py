@@ -1,4 +1,4 @@
-"""The pages' side door: states of running nodes, stop-and-keep, small pictures of clips. All under one prefix."""
+"""The HTTP routes that the page's panels use: node states, stop and continue, small pictures of clips."""
 
 import asyncio
 import functools
@@ -31,11 +31,12 @@ class RequestError(ValueError):
 
 
 def register_routes() -> None:
-    """Adds the routes to ComfyUI's server, once; nothing happens in a program without one."""
+    """Adds the routes to ComfyUI's server, once. Does nothing in a program without a server."""
     instance = getattr(server.PromptServer, "instance", None)
     if instance is None or id(instance.routes) in _registered:
         return
     _registered.add(id(instance.routes))
+    instance.add_on_prompt_handler(LIVE_STATES.mark_continued)
     for add, path, handler in (
         (instance.routes.get, "/live", live),
         (instance.routes.get, "/picture", picture),
@@ -44,14 +45,14 @@ def register_routes() -> None:
         (instance.routes.get, "/clip", clip),
         (instance.routes.get, "/frames", frames),
     ):
-        add(PREFIX + path)(handler)
+        add(PREFIX + path)(_refuse_bad_requests(handler))
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _errors_as_json(handler: Handler) -> Handler:
-    """A mistake in a request is answered with one sentence that a page can show."""
+def _refuse_bad_requests(handler: Handler) -> Handler:
+    """``handler``, answering a ValueError with status 400 and its sentence as JSON, which a page can show."""
 
     @functools.wraps(handler)
     async def wrapped(request: web.Request) -> web.StreamResponse:
@@ -63,13 +64,11 @@ def _errors_as_json(handler: Handler) -> Handler:
     return wrapped
 
 
-@_errors_as_json
 async def live(request: web.Request) -> web.StreamResponse:
     """GET ?workflow=ID: what is known of this workflow's nodes, running or ended."""
     return web.json_response(LIVE_STATES.shown(_text(request.query, "workflow")))
 
 
-@_errors_as_json
 async def picture(request: web.Request) -> web.StreamResponse:
     """GET ?workflow=ID&node=ID: the latest sheet of frames of a node, as JPEG."""
     state = LIVE_STATES.find(_text(request.query, "workflow"), _text(request.query, "node"))
@@ -79,7 +78,6 @@ async def picture(request: web.Request) -> web.StreamResponse:
     return web.Response(body=state.sheet.jpeg, content_type="image/jpeg", headers=headers)
 
 
-@_errors_as_json
 async def stop(request: web.Request) -> web.StreamResponse:
     """POST {workflow, prompt, node}: ends a running tuning early and keeps what it learned."""
     body = await _body(request)
@@ -88,7 +86,6 @@ async def stop(request: web.Request) -> web.StreamResponse:
     return web.json_response({"error": "This tuning is not running."}, status=409)
 
 
-@_errors_as_json
 async def continue_(request: web.Request) -> web.StreamResponse:
     """POST {workflow, node}: the next queued graph takes a stopped tuning up again."""
     body = await _body(request)
@@ -97,14 +94,12 @@ async def continue_(request: web.Request) -> web.StreamResponse:
     return web.json_response({"error": "There is no stopped tuning to continue."}, status=409)
 
 
-@_errors_as_json
 async def clip(request: web.Request) -> web.StreamResponse:
     """GET ?video=NAME[&resample_fps=]: length, rate, size and a strip of small pictures."""
     query = request.query
     return await _decoded(clips.describe, _text(query, "video"), _rate(query))
 
 
-@_errors_as_json
 async def frames(request: web.Request) -> web.StreamResponse:
     """GET ?video=NAME and the inputs of Load Video Frames: the frames that it will give, small."""
     query = request.query

@@ -13,7 +13,6 @@ from comfy.model_patcher import ModelPatcher
 
 from ....tav_core.files.weights import TunedMetadata, TunedWeights, loss_summary
 from ....tav_core.inflation.attach import InflationMode
-from ....tav_core.tuning.loss_curve import loss_curve
 from ....tav_core.tuning.run import load_unfinished, run_fingerprint, save_unfinished
 from ....tav_core.tuning.settings import TuningSettings
 from ....tav_core.tuning.tuner import Tuner, TuningStep
@@ -21,9 +20,6 @@ from .. import files
 from ..page.live import STOPPED, Reporter, reporting
 from .memory import TuningMemory, is_out_of_memory, out_of_memory_message
 from .unet import TuningHost
-
-CURVE_PIXELS = 512
-CURVE_INTERVAL = 0.5
 
 
 def tune(
@@ -38,6 +34,7 @@ def tune(
     resume: bool,
     memory: str = "as set",
     automatic: bool = False,
+    extra_pnginfo: dict | None = None,
 ) -> TunedWeights:
     """Tunes a private copy of ``model``'s UNet on one clip and returns what it learned.
 
@@ -45,11 +42,11 @@ def tune(
     and the state to go on from are written every ``save_every`` steps (0: never), and when the run is stopped or
     fails; the weights at the end. With ``resume`` a finished run of the same inputs is read instead, and an
     unfinished one goes on. ``memory`` is one of `tuning_memory.PRESETS`. ``automatic`` adds as much gradient
-    checkpointing as the free memory takes. ``model`` is only read. Raises OSError if the folder cannot be written,
-    MemoryError with advice if there is not enough memory.
+    checkpointing as the free memory takes. ``extra_pnginfo`` is the node's hidden input. ``model`` is only read.
+    Raises OSError if the folder cannot be written, MemoryError with advice if there is not enough memory.
     """
     # Nodes run in inference mode, whose tensors cannot take part in a backward pass.
-    with reporting("tuning") as reporter, torch.inference_mode(False), torch.enable_grad():
+    with reporting("tuning", extra_pnginfo) as reporter, torch.inference_mode(False), torch.enable_grad():
         foreseen = TuningMemory(model, tuple(latents.shape), tuple(context.shape), mode)
         settings = foreseen.choose(settings, memory)
         try:
@@ -111,24 +108,23 @@ def _tune(
         metadata = replace(metadata, run=run, prediction_type=host.schedule.prediction_type)
         if automatic:
             settings = foreseen.checkpoint(settings, host.device)
-        needed = foreseen.foretell(settings, host.device)
+        reporter.show(memory=foreseen.foretell(settings, host.device))
         with Tuner(host, latents, context, settings, mode) as tuner:
             recorder = Recorder(tuner, metadata, prefix, save_every)
             if resume:
                 recorder.resume()
-            return learn(tuner, recorder, reporter, needed)
+            return learn(tuner, recorder, reporter)
     finally:
         host.release()
 
 
-def learn(tuner: Tuner, recorder: "Recorder", reporter: Reporter, memory: str = "") -> TunedWeights:
+def learn(tuner: Tuner, recorder: "Recorder", reporter: Reporter) -> TunedWeights:
     """Steps until the run is complete or somebody stops it to keep it, with progress.
 
-    What was learned is kept however it ends; a stopped run can go on later, like an interrupted one. ``memory`` is
-    what the run needs, in words for the curve's caption.
+    What was learned is kept however it ends; a stopped run can go on later, like an interrupted one.
     """
     steps = tuner.settings.steps
-    report = progress(steps, reporter, tuner.step_count, memory)
+    report = progress(steps, reporter, tuner.step_count)
     try:
         while tuner.step_count < steps and not (reporter.stop_asked and tuner.losses):
             comfy.model_management.throw_exception_if_processing_interrupted()
@@ -207,32 +203,15 @@ class Recorder:
         self.saved_at = self.tuner.step_count
 
 
-def progress(
-    steps: int, reporter: Reporter, done: int = 0, memory: str = ""
-) -> Callable[[TuningStep, list[float]], None]:
-    """A callback that moves ComfyUI's progress bar and tells the page and other clients about the loss.
-
-    ``done`` steps were made before; ``memory`` ends the curve's caption.
-    """
+def progress(steps: int, reporter: Reporter, done: int = 0) -> Callable[[TuningStep, list[float]], None]:
+    """A callback that moves ComfyUI's progress bar and shows the loss on the page; ``done`` steps were made before."""
     bar = comfy.utils.ProgressBar(steps)
     started = time.monotonic()
-    drawn = 0.0
 
     def report(step: TuningStep, losses: list[float]) -> None:
-        nonlocal drawn
-        now = time.monotonic()
-        pace = (now - started) / (step.step - done)
+        pace = (time.monotonic() - started) / (step.step - done)
         left = pace * (steps - step.step)
-        preview = None
-        if now - drawn >= CURVE_INTERVAL or step.step == steps:
-            drawn = now
-            caption = (
-                f"step {step.step}/{steps}   loss {step.loss:.4f}   {pace:.2f} s/step   {left:.0f} s left"
-                + ("   fp16 overflow" if step.skipped else "")
-                + (f"   {memory}" if memory else "")
-            )
-            preview = ("JPEG", loss_curve(losses, steps, caption), CURVE_PIXELS)
-        bar.update_absolute(step.step, steps, preview)
+        bar.update_absolute(step.step, steps)
         if reporter.due():
             reporter.extend("losses", losses)
         reporter.show(step=step.step, steps_per_second=1 / pace if pace > 0 else None, seconds_left=left)

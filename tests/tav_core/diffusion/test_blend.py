@@ -17,10 +17,8 @@ def test_outside_is_the_source_exactly_and_inside_is_not():
     clean = float(schedule.sigmas[0])
     source = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     up, down = inversion_sigmas(schedule.sigmas, 5), sampling_sigmas(schedule.sigmas, 5)
-    trajectory = [source * (1 + up[0] ** 2).sqrt()]
-    noise = ddim_invert(
-        denoiser(0.0), source, up, callback=lambda state: trajectory.append(state["x"]), clean_sigma=clean
-    )
+    trajectory = []
+    noise = ddim_invert(denoiser(0.0), source, up, clean_sigma=clean, trajectory=trajectory)
     mask = torch.zeros(1, 48, 48)
     mask[:, 16:32, 17:30] = 1.0
     cells = latent_mask(mask, 3, 6, 6)

@@ -166,15 +166,24 @@ def official_inversion(x, steps, prediction):
 def test_inversion_is_the_official_loop_step_by_step(prediction, steps):
     schedule = schedule_of(prediction)
     sigmas = inversion_sigmas(schedule.sigmas, steps)
-    reports, seen = [], []
+    reports, seen, trajectory = [], [], []
     result = ddim_invert(
-        model_of(schedule, seen), start(), sigmas, callback=reports.append, clean_sigma=float(sigmas[0])
+        model_of(schedule, seen),
+        start(),
+        sigmas,
+        callback=reports.append,
+        clean_sigma=float(sigmas[0]),
+        trajectory=trajectory,
     )
     expected = official_inversion(start(), steps, prediction)
     assert seen == ddim_timesteps(steps).tolist()
-    for i, report in enumerate(reports):
-        close(report["x"] / float((1 + sigmas[i + 1] ** 2).sqrt()), expected[i + 1])
-    close(result / float((1 + sigmas[-1] ** 2).sqrt()), expected[-1])
+    for x, sigma, theirs in zip(trajectory, sigmas, expected, strict=True):
+        close(x / float((1 + sigma**2).sqrt()), theirs)
+    assert torch.equal(result, trajectory[-1])
+    # As in sampling, a report comes before its step and has what the network saw: here the latents of the level before.
+    assert [r["i"] for r in reports] == list(range(steps))
+    for report, theirs in zip(reports, expected, strict=False):
+        close(report["x"] / float((1 + report["sigma_hat"] ** 2).sqrt()), theirs)
 
 
 @pytest.mark.parametrize("steps", [1, 10, 50, 1000])
