@@ -77,7 +77,7 @@ class World:
         cpu = torch.device("cpu")
         self.base = patching.ModelPatcher(model, load_device=cpu, offload_device=cpu)
         self.inflating, self.applying, names = (
-            pack(f"nodes.comfy.{name}") for name in ("inflate", "apply", "names")
+            pack(f"nodes.comfy.model.{name}") for name in ("inflate", "apply", "blocks")
         )
         self.modes = pack("tav_core.inflation.attach").InflationMode
         files = pack("tav_core.files.weights")
