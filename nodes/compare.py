@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..tav_core.video.grid import compare_frames, contact_sheet
-from .comfy.checks import check_numbers
+from .comfy.node import Node
 from .comfy.page.player import player
 
 SIDE_BY_SIDE = "side by side"
@@ -14,7 +14,7 @@ MOST_EDITS = 16
 PLAYER_FPS = 8.0
 
 
-class TAVCompareVideos(io.ComfyNode):
+class TAVCompareVideos(Node):
     """A source and its edits under captions."""
 
     @classmethod
@@ -89,7 +89,6 @@ class TAVCompareVideos(io.ComfyNode):
 
         Every input is a list; those of ``edited`` hold as many videos as the graph ran for.
         """
-        check_numbers(cls, columns=columns[0])
         edits = sorted(
             ((name, given) for name, given in edited.items() if given is not None),
             key=lambda entry: int(entry[0].rsplit("_", 1)[-1]),

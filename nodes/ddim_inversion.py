@@ -2,13 +2,16 @@
 
 from comfy_api.latest import io
 
-from .comfy.checks import check_conditioning_frames, check_latents, check_numbers
+from ..tav_core.diffusion.settings import Inversion
+from .comfy.checks import check_conditioning_frames, check_latents
+from .comfy.inputs import input_for
 from .comfy.model.kinds import check_model
+from .comfy.node import Node
 from .comfy.page.live import reporting
 from .comfy.sampling.ddim import Guidance, invert
 
 
-class TAVDDIMInversion(io.ComfyNode):
+class TAVDDIMInversion(Node):
     """Carries a clip's latents to noise that remembers its structure (Tune-A-Video, section 3.3)."""
 
     @classmethod
@@ -26,13 +29,7 @@ class TAVDDIMInversion(io.ComfyNode):
                     tooltip="An empty prompt through CLIP Text Encode, as in the paper. ControlNet may be applied.",
                 ),
                 io.Latent.Input("latent", tooltip="The clip's frames through VAE Encode."),
-                io.Int.Input(
-                    "steps",
-                    default=50,
-                    min=1,
-                    max=1000,
-                    tooltip="Inversion steps; best the same as for sampling. Numbers that divide 1000 fit best.",
-                ),
+                input_for(Inversion, "steps"),
                 io.Float.Input(
                     "cfg",
                     default=1.0,
@@ -54,18 +51,7 @@ class TAVDDIMInversion(io.ComfyNode):
                     tooltip="Keep every step's latents, which the mask of Sample Edited Video needs. Takes memory.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.05,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip=(
-                        "How far to go towards noise. 1 is all the way, as in the paper; 0.5 to 0.8 holds the clip's "
-                        "layout and motion more tightly, and takes that share of the steps."
-                    ),
-                ),
+                input_for(Inversion, "strength", optional=True),
             ],
             outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
             hidden=[io.Hidden.extra_pnginfo],
@@ -73,9 +59,8 @@ class TAVDDIMInversion(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, conditioning, latent, steps, cfg, negative=None, keep_trajectory=False, strength=1.0
+        cls, model, conditioning, latent, steps, cfg, negative, keep_trajectory, strength
     ) -> io.NodeOutput:
-        check_numbers(cls, steps=steps, cfg=cfg, strength=strength)
         check_model(model)
         frames = len(check_latents(latent, "latent"))
         for name, given in (("conditioning", conditioning), ("negative", negative or [])):

@@ -2,8 +2,10 @@
 
 from comfy_api.latest import io
 
-from .comfy.checks import check_numbers
+from ..tav_core.diffusion.settings import Inversion, Sampling
+from .comfy.inputs import input_for
 from .comfy.model.kinds import check_model
+from .comfy.node import Node
 from .comfy.sampling.ddim import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 
 DIRECTIONS = ("sampling", "inversion")
@@ -12,7 +14,7 @@ STOCHASTIC_INVERSION = (
 )
 
 
-class TAVDDIMSampler(io.ComfyNode):
+class TAVDDIMSampler(Node):
     """DDIM forwards or backwards as a SAMPLER."""
 
     @classmethod
@@ -30,12 +32,10 @@ class TAVDDIMSampler(io.ComfyNode):
                     default="sampling",
                     tooltip="sampling goes from noise to frames, inversion from frames to noise; no noise is added.",
                 ),
-                io.Float.Input(
+                input_for(
+                    Sampling,
                     "eta",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
+                    advanced=None,
                     tooltip="Fresh noise per sampling step. Inversion is deterministic: there it must be 0.",
                 ),
             ],
@@ -48,13 +48,12 @@ class TAVDDIMSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, direction, eta) -> io.NodeOutput:
-        check_numbers(cls, eta=eta)
         if direction == "inversion" and eta:  # values that came over connections
             raise ValueError(STOCHASTIC_INVERSION)
         return io.NodeOutput(inversion_sampler() if direction == "inversion" else ddim_sampler(eta))
 
 
-class TAVDDIMSigmas(io.ComfyNode):
+class TAVDDIMSigmas(Node):
     """The noise levels of DDIM inversion or sampling as SIGMAS."""
 
     @classmethod
@@ -67,19 +66,16 @@ class TAVDDIMSigmas(io.ComfyNode):
             search_aliases=["scheduler", "ddim schedule", "inversion sigmas"],
             inputs=[
                 io.Model.Input("model", tooltip="Its noise schedule counts."),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Number of steps."),
+                input_for(Sampling, "steps", tooltip="Number of steps."),
                 io.Combo.Input(
                     "direction",
                     options=list(DIRECTIONS),
                     default="sampling",
                     tooltip="sampling goes from noise to frames, inversion from frames to noise.",
                 ),
-                io.Float.Input(
+                input_for(
+                    Inversion,
                     "strength",
-                    default=1.0,
-                    min=0.05,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="The share of the way between frames and noise; the same for both directions.",
                 ),
@@ -88,8 +84,7 @@ class TAVDDIMSigmas(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, steps, direction, strength=1.0) -> io.NodeOutput:
-        check_numbers(cls, steps=steps, strength=strength)
+    def execute(cls, model, steps, direction, strength) -> io.NodeOutput:
         check_model(model)
         sigmas = inversion_sigmas if direction == "inversion" else sampling_sigmas
         return io.NodeOutput(sigmas(model, steps, strength))

@@ -3,11 +3,12 @@
 from comfy_api.latest import io
 
 from .comfy.checks import check_text_encoder
+from .comfy.node import Node
 
 NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
 
 
-class TAVEditList(io.ComfyNode):
+class TAVEditList(Node):
     """Several edited sentences at once: the nodes behind run once for each."""
 
     @classmethod

@@ -12,13 +12,14 @@ from ..tav_core.metrics.clip_score import ClipScore
 from ..tav_core.metrics.consistency import frame_consistency
 from ..tav_core.metrics.psnr import frame_psnr, psnr
 from ..tav_core.metrics.warping import warping_error
+from .comfy.node import Node
 from .comfy.progress import room_for
 
 NO_CLIP = "none"
 GOOD_DB, FAIR_DB = 25.0, 20.0
 
 
-class TAVEvaluate(io.ComfyNode):
+class TAVEvaluate(Node):
     """The usual measures of an edited video, as the papers define them."""
 
     @classmethod
@@ -104,9 +105,7 @@ class TAVEvaluate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, frames, prompt, clip_model, source=None, background=None, clip_vision=None
-    ) -> io.NodeOutput:
+    def execute(cls, frames, prompt, clip_model, source, background, clip_vision) -> io.NodeOutput:
         frames = _pictures(frames)
         if source is not None:
             source = _same_shape("source", _pictures(source), frames)
@@ -125,7 +124,7 @@ class TAVEvaluate(io.ComfyNode):
         return io.NodeOutput(report, _json(values), *values.values(), ui=ui.PreviewText(report))
 
 
-class TAVReconstruction(io.ComfyNode):
+class TAVReconstruction(Node):
     """How well inversion and sampling bring the source back: what an edit can keep at best."""
 
     @classmethod
@@ -166,7 +165,7 @@ class TAVReconstruction(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, source, reconstruction, autoencoded=None) -> io.NodeOutput:
+    def execute(cls, source, reconstruction, autoencoded) -> io.NodeOutput:
         source = _pictures(source)
         reconstruction = _same_shape("reconstruction", _pictures(reconstruction), source)
         value = psnr(reconstruction, source)

@@ -3,13 +3,12 @@
 from comfy_api.latest import io
 
 from ..tav_core.inflation.attach import InflationMode
-from ..tav_core.inflation.attention import ATTENTION_MODES
-from ..tav_core.inflation.group_norm import NORM_MODES
-from .comfy.checks import check_numbers
+from .comfy.inputs import inputs_for
 from .comfy.model.inflate import Inflation, inflate, inflation_of
+from .comfy.node import Node
 
 
-class TAVInflateModel(io.ComfyNode):
+class TAVInflateModel(Node):
     """Attaches sparse-causal attention and group norm over frames to a MODEL (Tune-A-Video, section 3.2)."""
 
     @classmethod
@@ -31,24 +30,7 @@ class TAVInflateModel(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.x or 2.x model, with LoRAs or not."),
-                io.Combo.Input(
-                    "attention",
-                    options=list(ATTENTION_MODES),
-                    default="first+previous",
-                    tooltip=(
-                        "Which frames each frame looks at. first+previous is the paper's; all is steadier and "
-                        "needs far more memory; off leaves every frame to itself."
-                    ),
-                ),
-                io.Combo.Input(
-                    "norm",
-                    options=list(NORM_MODES),
-                    default="joint",
-                    tooltip=(
-                        "joint: brightness and contrast statistics run over all frames, as in the official code. "
-                        "per frame: as in the image model."
-                    ),
-                ),
+                *inputs_for(InflationMode),
                 io.Int.Input(
                     "chunk_frames",
                     default=0,
@@ -66,8 +48,7 @@ class TAVInflateModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, attention, norm, chunk_frames=0) -> io.NodeOutput:
-        check_numbers(cls, chunk_frames=chunk_frames)
+    def execute(cls, model, attention, norm, chunk_frames) -> io.NodeOutput:
         # Tuned weights that the model already carries stay; they only learn to live with another mode.
         before = inflation_of(model) or Inflation()
         return io.NodeOutput(

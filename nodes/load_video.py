@@ -7,9 +7,10 @@ import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io, ui
 
-from ..tav_core.video.fit import FITS
 from ..tav_core.video.read import Selection, VideoError, check_readable, read_frames, select
-from .comfy.checks import check_numbers
+from ..tav_core.video.settings import FrameSelection
+from .comfy.inputs import input_for, inputs_for
+from .comfy.node import Node
 from .comfy.page.clips import clip_path
 from .comfy.page.player import player
 from .comfy.progress import connects, progress
@@ -22,7 +23,7 @@ PREVIEW_FRAMES = 48
 PREVIEW_SIDE = 384
 
 
-class TAVLoadVideo(io.ComfyNode):
+class TAVLoadVideo(Node):
     """Chosen frames of one clip, fitted to a size, as an image batch."""
 
     @classmethod
@@ -45,79 +46,13 @@ class TAVLoadVideo(io.ComfyNode):
                     upload=io.UploadType.video,
                     tooltip="A video or GIF in the input folder. Not used while video_input is connected.",
                 ),
-                io.Int.Input(
-                    "start_frame",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="The first frame to take, counted from 0.",
-                ),
-                io.Int.Input(
-                    "frame_stride",
-                    default=1,
-                    min=1,
-                    max=1000,
-                    tooltip="Takes every n-th frame. 2 halves the frame rate and covers twice the time.",
-                ),
-                io.Int.Input(
-                    "frame_count",
-                    default=24,
-                    min=1,
-                    max=1024,
-                    tooltip=(
-                        "How many frames to take. Tuning needs memory and time in proportion;"
-                        " 8 to 32 is usual. The clip must have that many."
-                    ),
-                ),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=0,
-                    max=4096,
-                    step=8,
-                    tooltip=(
-                        "Width of the frames in pixels, a multiple of 8. 0 follows the height by the clip's"
-                        " aspect; 0 for both keeps the clip's size."
-                    ),
-                ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=0,
-                    max=4096,
-                    step=8,
-                    tooltip=(
-                        "Height of the frames in pixels, a multiple of 8. 0 follows the width by the clip's"
-                        " aspect; 0 for both keeps the clip's size."
-                    ),
-                ),
-                io.Combo.Input(
-                    "fit",
-                    options=list(FITS),
-                    default=FITS[0],
-                    tooltip=(
-                        "When the clip has another aspect: crop keeps the centre, pad adds black bars,"
-                        " stretch distorts."
-                    ),
-                ),
+                *inputs_for(FrameSelection, until="resample_fps"),
                 io.Video.Input(
                     "video_input",
                     optional=True,
                     tooltip="A VIDEO from another node, used instead of the file chosen above.",
                 ),
-                io.Float.Input(
-                    "resample_fps",
-                    default=0.0,
-                    min=0.0,
-                    max=240.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip=(
-                        "0 takes the clip's frames as they are stored. Any other rate first brings the clip"
-                        " to that many frames per second by its timestamps, which evens out a variable"
-                        " frame rate (screen recording, GIF); start, step and count then count those."
-                    ),
-                ),
+                input_for(FrameSelection, "resample_fps", optional=True),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="frames", tooltip="The chosen frames, as a batch."),
@@ -160,27 +95,9 @@ class TAVLoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        video,
-        start_frame,
-        frame_stride,
-        frame_count,
-        width,
-        height,
-        fit,
-        video_input=None,
-        resample_fps=0.0,
+        cls, video, start_frame, frame_stride, frame_count, width, height, fit, video_input, resample_fps
     ) -> io.NodeOutput:
         """Reads the frames; raises ValueError with one sentence that names the input."""
-        check_numbers(
-            cls,
-            start_frame=start_frame,
-            frame_stride=frame_stride,
-            frame_count=frame_count,
-            width=width,
-            height=height,
-            resample_fps=resample_fps,
-        )
         choice = {
             "start": start_frame,
             "step": frame_stride,

@@ -14,12 +14,13 @@ from ..tav_core.files.weights import TunedWeights, WeightsError
 from .comfy import files
 from .comfy.model.base import base_weights, diffusers_config
 from .comfy.model.kinds import check_model
+from .comfy.node import Node
 from .comfy.types import TunedWeightsType
 
 _LORAS = "loras"
 
 
-class TAVLoadOfficial(io.ComfyNode):
+class TAVLoadOfficial(Node):
     """Reads a folder of the official code from models/tune_a_video."""
 
     @classmethod
@@ -72,7 +73,7 @@ class TAVLoadOfficial(io.ComfyNode):
         return f"{folder}:{status.st_mtime_ns}:{status.st_size}"
 
     @classmethod
-    def execute(cls, model, folder, exact=True) -> io.NodeOutput:
+    def execute(cls, model, folder, exact) -> io.NodeOutput:
         check_model(model)
         if folder not in official_folders():
             raise WeightsError(f"{folder}: there is no such folder in models/{files.FOLDER}")
@@ -80,7 +81,7 @@ class TAVLoadOfficial(io.ComfyNode):
         return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))
 
 
-class TAVSaveOfficial(io.ComfyNode):
+class TAVSaveOfficial(Node):
     """Writes tuned weights as the official code would, to models/tune_a_video."""
 
     @classmethod
@@ -132,7 +133,7 @@ class TAVSaveOfficial(io.ComfyNode):
         return io.NodeOutput(ui={"text": [f"saved {folder.name}"]})
 
 
-class TAVSaveQueryLora(io.ComfyNode):
+class TAVSaveQueryLora(Node):
     """Writes the tuned queries as a LoRA to models/loras."""
 
     @classmethod

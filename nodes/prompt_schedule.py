@@ -3,10 +3,13 @@
 from comfy_api.latest import io
 
 from ..tav_core.prompts import ScheduleError, blend_embeddings, key_weights, parse_schedule
-from .comfy.checks import check_numbers, check_text_encoder
+from ..tav_core.video.settings import FrameSelection
+from .comfy.checks import check_text_encoder
+from .comfy.inputs import input_for
+from .comfy.node import Node
 
 
-class TAVPromptSchedule(io.ComfyNode):
+class TAVPromptSchedule(Node):
     """Prompts over time as per-frame conditioning."""
 
     @classmethod
@@ -30,11 +33,9 @@ class TAVPromptSchedule(io.ComfyNode):
                     multiline=True,
                     tooltip="One line per key: the frame, counted from 0, a colon, and what the clip shows from there.",
                 ),
-                io.Int.Input(
+                input_for(
+                    FrameSelection,
                     "frame_count",
-                    default=24,
-                    min=1,
-                    max=1024,
                     tooltip="Frames of the clip; connect frame_count of Load Video Frames.",
                 ),
                 io.Boolean.Input(
@@ -58,7 +59,6 @@ class TAVPromptSchedule(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompts, frame_count, blend) -> io.NodeOutput:
-        check_numbers(cls, frame_count=frame_count)
         check_text_encoder(clip)
         try:
             keys = parse_schedule(prompts)

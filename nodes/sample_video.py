@@ -2,13 +2,16 @@
 
 from comfy_api.latest import io
 
-from .comfy.checks import check_conditioning_frames, check_latents, check_numbers
+from ..tav_core.diffusion.settings import Sampling
+from .comfy.checks import check_conditioning_frames, check_latents
+from .comfy.inputs import inputs_for
 from .comfy.model.kinds import check_model
+from .comfy.node import Node
 from .comfy.page.live import reporting
 from .comfy.sampling.ddim import STARTS, Guidance, sample
 
 
-class TAVSample(io.ComfyNode):
+class TAVSample(Node):
     """DDIM with classifier-free guidance from inverted noise (Tune-A-Video, section 3.3)."""
 
     @classmethod
@@ -30,29 +33,7 @@ class TAVSample(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The edited sentence through CLIP Text Encode."),
                 io.Conditioning.Input("negative", tooltip="What to avoid; an empty prompt as in the paper."),
                 io.Latent.Input("latent", tooltip="From DDIM Inversion."),
-                io.Int.Input(
-                    "steps",
-                    default=50,
-                    min=1,
-                    max=1000,
-                    tooltip="Sampling steps; best the same as for the inversion.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=12.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Guidance: how strongly the sentence counts. The paper's is 12.5; 7 to 12 is usual.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    tooltip="Only matters with eta above 0 or a start from fresh noise.",
-                ),
+                *inputs_for(Sampling, until="eta"),
                 io.Combo.Input(
                     "start",
                     options=list(STARTS),
@@ -60,15 +41,7 @@ class TAVSample(io.ComfyNode):
                     tooltip="What to start from. Only the inverted clip keeps the motion.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "eta",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Fresh noise per step: 0 is deterministic DDIM, 1 is DDPM, which forgets the clip.",
-                    advanced=True,
-                ),
+                *inputs_for(Sampling, since="eta"),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -83,10 +56,7 @@ class TAVSample(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, positive, negative, latent, steps, cfg, seed, start, eta, mask=None
-    ) -> io.NodeOutput:
-        check_numbers(cls, steps=steps, cfg=cfg, seed=seed, eta=eta)
+    def execute(cls, model, positive, negative, latent, steps, cfg, seed, start, eta, mask) -> io.NodeOutput:
         check_model(model)
         frames = len(check_latents(latent, "latent"))
         for name, conditioning in (("positive", positive), ("negative", negative)):

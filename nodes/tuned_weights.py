@@ -5,17 +5,17 @@ import logging
 
 from comfy_api.latest import io
 
+from ..tav_core.diffusion.settings import Strengths
 from ..tav_core.files.weights import TunedWeights
 from .comfy import files
-from .comfy.checks import check_numbers
+from .comfy.inputs import inputs_for
 from .comfy.model.apply import apply_weights
 from .comfy.model.base import base_fingerprint
+from .comfy.node import Node
 from .comfy.types import TunedWeightsType
 
-_STRENGTH = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
 
-
-class TAVApplyWeights(io.ComfyNode):
+class TAVApplyWeights(Node):
     """Puts tuned weights on a MODEL: queries as weight patches, temporal layers beside the UNet."""
 
     @classmethod
@@ -31,23 +31,13 @@ class TAVApplyWeights(io.ComfyNode):
                     "model", tooltip="The model the weights were tuned on, or a personalised relative of it."
                 ),
                 TunedWeightsType.Input("weights", tooltip="From Tune on One Video or Load Tuned Weights."),
-                io.Float.Input(
-                    "query_strength",
-                    **_STRENGTH,
-                    tooltip="Strength of the tuned attention queries. 0 leaves the model's own.",
-                ),
-                io.Float.Input(
-                    "temporal_strength",
-                    **_STRENGTH,
-                    tooltip="Strength of the temporal layers. 0 leaves them out.",
-                ),
+                *inputs_for(Strengths),
             ],
             outputs=[io.Model.Output(tooltip="The tuned model. The model that came in is unchanged.")],
         )
 
     @classmethod
     def execute(cls, model, weights: TunedWeights, query_strength, temporal_strength) -> io.NodeOutput:
-        check_numbers(cls, query_strength=query_strength, temporal_strength=temporal_strength)
         tuned_on = weights.metadata.base_fingerprint
         if tuned_on and tuned_on != base_fingerprint(model):
             logging.warning(
@@ -57,7 +47,7 @@ class TAVApplyWeights(io.ComfyNode):
         return io.NodeOutput(apply_weights(model, weights, query_strength, temporal_strength))
 
 
-class TAVSaveWeights(io.ComfyNode):
+class TAVSaveWeights(Node):
     """Writes tuned weights to models/tune_a_video."""
 
     @classmethod
@@ -97,7 +87,7 @@ class TAVSaveWeights(io.ComfyNode):
         return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
 
 
-class TAVLoadWeights(io.ComfyNode):
+class TAVLoadWeights(Node):
     """Reads tuned weights from models/tune_a_video."""
 
     @classmethod

@@ -1,22 +1,7 @@
 """Checks of what comes in over ComfyUI's connections, each with one plain sentence."""
 
 import torch
-from comfy_api.latest import io
 from torch import Tensor
-
-
-def check_numbers(node: type[io.ComfyNode], **given: float) -> None:
-    """Raises ValueError unless every number is within the range of ``node``'s input of that name.
-
-    ComfyUI looks at numbers in widgets, and there lets NaN through; what comes over connections it leaves to nodes.
-    """
-    ranges = {entry.id: entry for entry in node.define_schema().inputs if entry.id in given}
-    for name, value in given.items():
-        least, most = ranges[name].min, ranges[name].max
-        if not least <= value <= most:
-            raise ValueError(
-                f"The input '{name}' must be a number from {least} to {most}, not {value!s:.40}."
-            )
 
 
 def check_text_encoder(clip: object) -> None:

@@ -62,9 +62,10 @@ class TuningSettings(Settings):
     max_grad_norm: float = setting(
         1.0, "Gradients longer than this are shortened to it.", 0.001, 1000.0, step=0.1, advanced=True
     )
+    # arXiv 2303.09556
     min_snr_gamma: float = setting(
         0.0,
-        "0 weighs all noise levels alike, as the paper; 5 evens out their pull (min-SNR, arXiv 2303.09556).",
+        "0 weighs all noise levels alike, as the paper; 5 evens out their pull (min-SNR).",
         0.0,
         100.0,
         step=0.5,

@@ -8,6 +8,8 @@ from typing import Any
 import server
 from aiohttp import web
 
+from ....tav_core.settings import Setting, settings_of
+from ....tav_core.video.settings import FrameSelection
 from . import clips
 from .live import LIVE_STATES
 
@@ -16,14 +18,7 @@ _ID_CHARACTERS = 200
 # Decoding is work for a core; two pages that drag at once wait for each other.
 _decoding = asyncio.Lock()
 _registered: set[int] = set()
-
-_INTEGERS = {
-    "start_frame": (0, 1_000_000),
-    "frame_stride": (1, 1000),
-    "frame_count": (1, 1024),
-    "width": (0, 4096),
-    "height": (0, 4096),
-}
+_SELECTION = settings_of(FrameSelection)
 
 
 class RequestError(ValueError):
@@ -97,14 +92,16 @@ async def continue_(request: web.Request) -> web.StreamResponse:
 async def clip(request: web.Request) -> web.StreamResponse:
     """GET ?video=NAME[&resample_fps=]: length, rate, size and a strip of small pictures."""
     query = request.query
-    return await _decoded(clips.describe, _text(query, "video"), _rate(query))
+    return await _decoded(clips.describe, _text(query, "video"), _number(query, _SELECTION["resample_fps"]))
 
 
 async def frames(request: web.Request) -> web.StreamResponse:
     """GET ?video=NAME and the inputs of Load Video Frames: the frames that it will give, small."""
     query = request.query
-    numbers = {name: _integer(query, name, *limits) for name, limits in _INTEGERS.items()}
-    choice = {**numbers, "fit": _text(query, "fit"), "resample_fps": _rate(query)}
+    choice = {
+        name: _text(query, name) if known.choices else _number(query, known)
+        for name, known in _SELECTION.items()
+    }
     return await _decoded(functools.partial(clips.chosen, **choice), _text(query, "video"))
 
 
@@ -130,21 +127,14 @@ def _text(values: Any, name: str) -> str:
     return value
 
 
-def _integer(values: Any, name: str, least: int, most: int) -> int:
+def _number(values: Any, known: Setting) -> float:
+    """A number in the setting's range; its default if it is not there."""
+    number = type(known.default)
     try:
-        value = int(values[name])
-    except (KeyError, ValueError):
-        raise RequestError(f"{name} must be a whole number.") from None
-    if not least <= value <= most:
-        raise RequestError(f"{name} must be {least} to {most}.")
-    return value
-
-
-def _rate(values: Any) -> float:
-    try:
-        value = float(values.get("resample_fps", 0))
+        value = number(values.get(known.name, known.default))
     except ValueError:
-        raise RequestError("resample_fps must be a number.") from None
-    if not 0 <= value <= 240:
-        raise RequestError("resample_fps must be 0 to 240.")
+        raise RequestError(f"{known.name} must be a {'whole ' if number is int else ''}number.") from None
+    problem = known.problem(value)
+    if problem:
+        raise RequestError(f"{problem}.")
     return value
