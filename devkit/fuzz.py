@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from .paths import ROOT
-from .pins import FUZZER
 from .say import DevError, say
-from .venv import pip
+from .venv import add
 
 TARGETS = ("tuned_weights", "prompt_schedule")
 _EXECUTED = re.compile(r"number_of_executed_units:\s*(\d+)|^Done (\d+) (?:runs )?in", re.MULTILINE)
@@ -52,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if importlib.util.find_spec("atheris") is None:
         if platform.system() != "Linux" or sys.version_info < (3, 11):
             raise DevError("the fuzzer atheris has wheels for Linux and Python 3.11 or newer only.")
-        pip(["install", "--only-binary", ":all:", FUZZER])
+        add("fuzz")
     for target in options.targets or TARGETS:
         say(f"{target}: {run(target, options.seconds)} executions, no finding")
     return 0

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from . import comfyui, venv
 from .commands import COMMANDS, usage
-from .lock import locked
-from .paths import COMFYUI_HOME, ROOT, SHIMS, VENV
-from .requirements import all_requirements
+from .paths import ROOT, SHIMS
 from .say import DevError, print_error, say
 
 
@@ -34,13 +32,7 @@ def environment() -> dict[str, str]:
 def set_up() -> Path:
     """Make the environment ready and return its Python interpreter; a second call is instant."""
     chosen = os.environ.get("DEV_PYTHON")
-    if chosen:
-        return Path(chosen)
-    with locked(COMFYUI_HOME / "set-up.lock"):
-        venv.ensure()
-        # another version than the pinned one gets its differing packages later (devkit.overlay)
-        venv.install(all_requirements(comfyui.given() or comfyui.fetch()))
-    return venv.python_path(VENV)
+    return Path(chosen) if chosen else venv.ensure(comfyui.locate())
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,7 +6,6 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import requests
 
 from . import base as base_folder
 from . import comfyui as comfyui_source
-from . import overlay, second_device
+from . import second_device, venv
 from .client import Client
 from .device import has_gpu
 from .paths import BASE, COMFYUI_HOME, SHIMS
@@ -144,7 +143,7 @@ class Server:
         self.stop()
 
     def _command(self) -> list[str]:
-        command = [sys.executable, str(self.comfyui / "main.py")]
+        command = [str(venv.interpreter(self.comfyui)), str(self.comfyui / "main.py")]
         command += ["--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch"]
         command += ["--base-directory", str(self.base), "--disable-api-nodes"]
         # by default the database lies in the ComfyUI tree
@@ -157,10 +156,9 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         """Our environment; the checkout itself is not on the path, as it is not on a user's machine."""
-        extra = overlay.ensure(self.comfyui)
         variables = dict(os.environ)
         device = second_device.FOLDER if second_device.wanted() else None
-        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (device, extra, SHIMS) if p is not None)
+        variables["PYTHONPATH"] = os.pathsep.join(str(p) for p in (device, SHIMS) if p is not None)
         variables["PYTHONUNBUFFERED"] = "1"
         variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see devkit.launch
         variables["PYTHONIOENCODING"] = "utf-8"

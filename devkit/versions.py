@@ -15,7 +15,6 @@ from . import comfyui as comfyui_source
 from .base import PACK_NAME
 from .materials import put_clip, tiny_checkpoint
 from .paths import COMFYUI_HOME, ROOT, WORKFLOWS
-from .pins import COMFYUI
 from .say import say
 from .server import EXACT, Server
 from .workflow import find_one, set_inputs, to_api
@@ -33,7 +32,8 @@ _TOLERANCE = 1e-3
 def main(argv: Sequence[str]) -> int:
     """Run the quickstart workflow on each version and compare; prints one JSON object per version."""
     parser = argparse.ArgumentParser(prog="dev.py test-versions", description=__doc__)
-    parser.add_argument("versions", nargs="*", default=list(COMFYUI), help="ComfyUI versions (default: all)")
+    every = list(comfyui_source.COMFYUI)
+    parser.add_argument("versions", nargs="*", default=every, help="ComfyUI versions (default: all)")
     options = parser.parse_args(argv)
     reference, passed = None, 0
     for version in options.versions:

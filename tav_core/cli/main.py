@@ -58,8 +58,8 @@ _COMMANDS = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs one command and returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command, by default that of the process's command line, and returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     # A job scheduler's polite way to stop is the same as Ctrl+C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

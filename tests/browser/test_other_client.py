@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from devkit import venv
-from devkit.lock import locked
-from devkit.paths import COMFYUI_HOME, WORKFLOWS
-from devkit.pins import OTHER_CLIENT
+from devkit.paths import WORKFLOWS
 from devkit.say import DevError
 from devkit.server import Server
 from devkit.workflow import to_api
@@ -33,30 +30,22 @@ print(json.dumps([len(picture) for picture in pictures.values()]))
 
 
 @pytest.fixture(scope="module")
-def packages() -> Path:
-    """A folder with the client and what it needs, apart from everything else."""
-    if os.environ.get("DEV_PYTHON"):
-        pytest.skip("The environment in DEV_PYTHON is used as it is.")
-    folder = COMFYUI_HOME / "other-client" / f"{OTHER_CLIENT.rpartition('=')[2]}-{sys.version_info[1]}"
-    with locked(COMFYUI_HOME / "set-up.lock"):
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            try:
-                venv.pip(["install", f"--target={folder}", OTHER_CLIENT], log=COMFYUI_HOME / "browser.log")
-            except DevError as error:
-                pytest.skip(f"{OTHER_CLIENT} cannot be installed here: {error}")
-            (folder / "complete").touch()
-    return folder
+def other_client() -> None:
+    """The client's package, in this process's environment."""
+    if importlib.util.find_spec("comfy_api_simplified") is None:
+        try:
+            venv.add("other-client")
+        except DevError as error:
+            pytest.skip(f"comfy-api-simplified cannot be installed here: {error}")
 
 
-def test_another_client_runs_the_quickstart(studio: Server, packages: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("other_client")
+def test_another_client_runs_the_quickstart(studio: Server, tmp_path: Path) -> None:
     workflow = json.loads((WORKFLOWS / "quickstart.json").read_text(encoding="utf-8"))
     prompt = tmp_path / "quickstart-api.json"
     prompt.write_text(json.dumps(to_api(workflow, studio.client().object_info())), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, studio.url, str(prompt)],
-        env={**os.environ, "PYTHONPATH": str(packages)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

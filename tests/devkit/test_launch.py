@@ -2,130 +2,143 @@
 
 from __future__ import annotations
 
-import builtins
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from devkit import launch, requirements, venv
-from devkit.lock import locked
+from devkit import launch, uv, venv
 from devkit.paths import ROOT
 from devkit.say import DevError
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A virtual environment folder of the test's own."""
-    for name, path in (("VENV", ""), ("LOG", "pip.log"), ("STAMP", "installed.sha256")):
-        monkeypatch.setattr(venv, name, tmp_path / "venv" / path)
-    monkeypatch.setattr(venv.python_path, "__defaults__", (tmp_path / "venv",))
-    return tmp_path / "venv"
+def comfyui(tmp_path, monkeypatch) -> Path:
+    """A folder with what the set-up reads of a ComfyUI; the environment is a folder of the test's own."""
+    monkeypatch.setattr(venv, "VENV", tmp_path / "venv")
+    monkeypatch.delenv("DEV_PYTHON", raising=False)
+    folder = tmp_path / "ComfyUI"
+    folder.mkdir()
+    (folder / "comfyui_version.py").write_text('__version__ = "9.9.9"\n')
+    (folder / "requirements.txt").write_text("numpy\n")
+    return folder
 
 
 @pytest.fixture
-def pip_calls(folder, monkeypatch):
-    """The arguments of every call of pip, which does nothing."""
-    calls = []
-    monkeypatch.setattr(venv, "pip", lambda arguments: calls.append(list(arguments)))
-    folder.mkdir()
+def started(monkeypatch) -> list[list[str]]:
+    """The arguments of every start of uv, which makes the interpreter's file and installs nothing."""
+    calls: list[list[str]] = []
+
+    def run(*arguments: str) -> None:
+        calls.append(list(arguments))
+        if arguments[0] == "venv":
+            python = venv.python_path(Path(arguments[-1]))
+            python.parent.mkdir(parents=True, exist_ok=True)
+            python.touch()
+
+    monkeypatch.setattr(uv, "run", run)
     return calls
 
 
-def test_an_incomplete_environment_is_made_anew(folder, capsys):
-    (folder / "bin").mkdir(parents=True)
-    (folder / "half-made").touch()
-    venv.ensure()
-    said = capsys.readouterr().out
-    assert "Removing the incomplete" in said and "Making a virtual environment" in said
-    assert not (folder / "half-made").exists()
-    assert venv.python_path(folder).exists()
-    (folder / "kept").touch()
-    venv.ensure()
-    assert (folder / "kept").exists() and capsys.readouterr().out == ""
+def test_an_unchanged_set_is_installed_once(comfyui, started):
+    assert venv.ensure(comfyui) == venv.ensure(comfyui) == venv.python_path(venv.VENV)
+    assert [call[0] for call in started] == ["venv", "pip"]
+    (comfyui / "requirements.txt").write_text("numpy==2\n")
+    venv.ensure(comfyui)
+    assert [call[0] for call in started] == ["venv", "pip", "pip"]
 
 
-def test_a_python_without_ensurepip_gets_the_remedy(folder, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *arguments, **named):
-        if name == "ensurepip":
-            raise ImportError(name)
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(DevError, match="apt install python3-venv"):
-        venv.ensure()
-
-
-def test_an_unchanged_set_is_installed_once(folder, pip_calls):
-    venv.install(["a", "b==1"])
-    venv.install(["a", "b==1"])
-    assert len(pip_calls) == 1
-    venv.install(["a", "b==2"])
-    assert len(pip_calls) == 2
-
-
-def test_an_interrupted_installation_is_taken_up_again(folder, pip_calls, monkeypatch):
-    venv.install(["a"])
-
-    def stop(arguments):
+def test_an_interrupted_installation_is_taken_up_again(comfyui, started, monkeypatch):
+    def stop(*arguments: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(venv, "pip", stop)
-    with pytest.raises(KeyboardInterrupt):
-        venv.install(["b"])
-    assert not venv.STAMP.exists()
-    monkeypatch.setattr(venv, "pip", lambda arguments: pip_calls.append(list(arguments)))
-    venv.install(["a"])
-    assert len(pip_calls) == 2
+    venv.ensure(comfyui)
+    (comfyui / "requirements.txt").write_text("scipy\n")
+    with monkeypatch.context() as broken:
+        broken.setattr(uv, "run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            venv.ensure(comfyui)
+    (comfyui / "requirements.txt").write_text("numpy\n")
+    venv.ensure(comfyui)
+    assert [call[0] for call in started] == ["venv", "pip", "pip"]
 
 
-def run_script(folder, monkeypatch, script: str) -> None:
-    """Let venv.pip run a script of the test instead of pip; it counts its starts in the file `count`."""
-    program = folder.parent / "program.py"
-    program.write_text(
-        "import pathlib, sys\n"
-        f"count = pathlib.Path({str(folder.parent / 'count')!r})\n"
-        "tries = int(count.read_text()) + 1 if count.exists() else 1\n"
-        "count.write_text(str(tries))\n" + script
+def test_a_half_made_environment_is_made_whole(tmp_path):
+    """uv itself: an environment whose interpreter is missing, or leads nowhere, gets one; what is there stays."""
+    folder = tmp_path / "venv"
+    python = venv.python_path(folder)
+    python.parent.mkdir(parents=True)
+    (folder / "kept").touch()
+    if os.name != "nt":
+        python.symlink_to(tmp_path / "gone")
+    assert not python.exists()
+    uv.run("venv", "--allow-existing", "--python", uv.BASE_PYTHON, str(folder))
+    assert subprocess.run([python, "-c", ""]).returncode == 0 and (folder / "kept").exists()
+
+
+def test_another_version_has_an_environment_of_its_own(comfyui, started, monkeypatch, tmp_path):
+    assert venv.interpreter(comfyui) == Path(sys.executable)
+    monkeypatch.setattr("devkit.comfyui.COMFYUI_HOME", tmp_path)
+    other = tmp_path / "0.16.3"
+    comfyui.rename(other)
+    monkeypatch.setattr(venv, "COMFYUI_HOME", tmp_path)
+    assert venv.interpreter(other) == venv.python_path(tmp_path / "0.16.3-venv")
+    assert str(other / "requirements.txt") in started[-1]
+    monkeypatch.setenv("DEV_PYTHON", sys.executable)
+    assert venv.interpreter(other) == Path(sys.executable)
+    with pytest.raises(DevError, match="DEV_PYTHON lacks .*'browser'"):
+        venv.add("browser")
+
+
+@pytest.mark.parametrize(("gpu", "group"), [(False, "torch"), (True, "torch-nvidia")])
+def test_a_gpu_takes_the_plain_build_of_torch(comfyui, started, monkeypatch, gpu, group):
+    monkeypatch.setattr(venv, "has_nvidia_gpu", lambda: gpu)
+    venv.ensure(comfyui)
+    assert started[-1][-2:] == ["--group", group]
+
+
+def test_pip_s_configuration_is_uv_s(monkeypatch):
+    configured = (
+        ":env:.find-links='/a /b'\nglobal.find-links='/c'\nglobal.index-url='https://mirror/simple'\n"
+        "global.extra-index-url='file:///x\\nfile:///y'\ninstall.cert='/mine'\nlist.format='columns'\n"
     )
-    monkeypatch.setattr(venv.time, "sleep", lambda seconds: None)
-    real = venv._run_logged
-    monkeypatch.setattr(venv, "_run_logged", lambda command, log: real([sys.executable, str(program)], log))
-    venv.pip(["install", "x"], log=folder.parent / "log")
-
-
-def test_network_trouble_is_tried_again(folder, monkeypatch, capsys):
-    run_script(folder, monkeypatch, "if tries < 3: sys.exit('ReadTimeoutError: Read timed out.')\n")
-    assert (folder.parent / "count").read_text() == "3"
-    assert capsys.readouterr().out.count("The network failed; trying again") == 2
-
-
-def test_another_failure_shows_the_end_of_the_log_at_once(folder, monkeypatch):
-    with pytest.raises(DevError, match=r"(?s)pip install failed.*log:\n.*no such package"):
-        run_script(folder, monkeypatch, "print('noise\\n' * 99)\nsys.exit('no such package')\n")
-    assert (folder.parent / "count").read_text() == "1"
-
-
-def test_a_gpu_takes_the_plain_build_of_torch(monkeypatch):
-    monkeypatch.setattr(requirements, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(requirements.sys, "platform", "linux")
-    assert all("===" in line for line in requirements.torch_requirements())
-    monkeypatch.setattr(requirements, "has_nvidia_gpu", lambda: False)
-    assert all(line.count("=") == 2 for line in requirements.torch_requirements())
-
-
-def test_the_lock_lets_one_in(tmp_path):
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\nfrom devkit.lock import _try_lock\nimport os\n"
-        "sys.exit(not _try_lock(os.open(sys.argv[2], os.O_RDWR)))\n"
+    monkeypatch.setattr(
+        uv, "_pip", lambda *arguments: subprocess.CompletedProcess(arguments, 0, configured, "")
     )
-    command = [sys.executable, "-c", script, str(ROOT), str(tmp_path / "lock")]
-    with locked(tmp_path / "lock"):
-        assert subprocess.run(command).returncode == 1
-    assert subprocess.run(command).returncode == 0
+    uv.pip_configuration.cache_clear()
+    for name in [name for name in os.environ if name.startswith("UV_") or name == "SSL_CERT_FILE"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_INDEX_STRATEGY", "first-index")
+    variables = uv.environment()
+    uv.pip_configuration.cache_clear()
+    assert variables["UV_DEFAULT_INDEX"] == "https://mirror/simple"
+    assert variables["UV_INDEX"] == "file:///x file:///y"
+    assert variables["UV_FIND_LINKS"] == "/a,/b"
+    assert variables["SSL_CERT_FILE"] == "/mine"
+    assert variables["UV_INDEX_STRATEGY"] == "first-index"
+
+
+def test_a_python_without_pip_takes_the_uv_that_is_there_or_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(uv, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(
+        uv, "_pip", lambda *arguments: subprocess.CompletedProcess(arguments, 1, "", "No module named pip")
+    )
+    uv.executable.cache_clear()
+    program = tmp_path / ("uv.exe" if os.name == "nt" else "uv")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DevError, match="neither pip nor uv: .*apt install python3-pip"):
+        uv.executable()
+    program.touch(mode=0o755)
+    assert Path(uv.executable()) == program
+    uv.executable.cache_clear()
+
+
+def test_a_failure_of_uv_is_a_sentence(capfd):
+    with pytest.raises(DevError, match="uv no-such-command failed"):
+        uv.run("no-such-command")
+    assert "no-such-command" in capfd.readouterr().err
 
 
 def test_help_and_unknown_commands_set_nothing_up(monkeypatch, capsys):
