@@ -249,7 +249,7 @@ def test_a_server_without_our_routes_is_told_in_words(window: ComfyPage) -> None
 
 
 def test_every_language_says_everything(window: ComfyPage) -> None:
-    words = window.page.evaluate(f"async () => (await import('{PACK_URL}/words.js')).WORDS")
+    words = window.page.evaluate(f"async () => (await import('{PACK_URL}/translations.js')).TRANSLATIONS")
     assert set(words) == {path.name for path in (ROOT / "locales").iterdir()}
     names = {key: {part.split("}")[0] for part in text.split("{")[1:]} for key, text in words["en"].items()}
     for language, texts in words.items():

@@ -1,15 +1,14 @@
 /** Load Video Frames: plays the frames as they will be used, and lets the user drag which ones. */
 
-import { button, make } from "./dom.js";
+import { button, make } from "./elements.js";
 import { listen } from "./live.js";
-import { reelsOf } from "./outputs.js";
-import { addPanel, after, isLinked, onWidgets, widgetOf } from "./panel.js";
+import { addPanel, after, hideCorePreview, isLinked, onWidgets, widgetOf } from "./panel.js";
 import { Player } from "./player.js";
 import { lastFrame, withStep } from "./range.js";
 import { RangeBar } from "./range_bar.js";
-import { Reel } from "./reel.js";
 import { get } from "./server.js";
-import { say } from "./words.js";
+import { loadSheets, SpriteSheet } from "./sprite_sheet.js";
+import { translate } from "./translations.js";
 
 const HEIGHT = 280;
 const WAIT = 250;
@@ -18,6 +17,7 @@ const INPUTS = ["video", ...Object.values(NAMES), "width", "height", "fit", "res
 
 /** Adds the panel. */
 export function addClipPanel(node) {
+  hideCorePreview(node);
   new ClipPanel(node);
 }
 
@@ -25,12 +25,12 @@ class ClipPanel {
   constructor(node) {
     this.node = node;
     this.clip = null;
-    this.player = new Player(say("noVideo"));
+    this.player = new Player(translate("noVideo"));
     this.bar = new RangeBar((range) => this.choose(range));
     this.label = make("span", { class: "tav-line tav-grow" });
     const step = (change) => () => this.choose(withStep(this.range(), this.range().step + change, this.clip?.frames ?? 0));
-    this.denser = button("minus", say("denser"), step(-1), "tav-button tav-round");
-    this.wider = button("plus", say("wider"), step(1), "tav-button tav-round");
+    this.denser = button("minus", translate("denser"), step(-1), "tav-button tav-round");
+    this.wider = button("plus", translate("wider"), step(1), "tav-button tav-round");
     const row = make("div", { class: "tav-row" }, this.label, this.denser, this.wider);
     this.chooser = make("div", { class: "tav-chooser" }, this.bar.element, row);
     addPanel(node, "frames_to_use", HEIGHT).append(this.player.element, this.chooser);
@@ -70,9 +70,9 @@ class ClipPanel {
     this.denser.disabled = this.wider.disabled = linked;
     this.chooser.hidden = !this.clip;
     this.bar.set(total, this.clip?.strip ?? null, range);
-    const words = say("chosen", { count: range.count, first: range.start, last: lastFrame(range), total });
-    const every = range.step > 1 ? ` · ${say("every", { step: range.step })}` : "";
-    this.label.textContent = linked ? say("linkedRange") : words + every;
+    const words = translate("chosen", { count: range.count, first: range.start, last: lastFrame(range), total });
+    const every = range.step > 1 ? ` · ${translate("every", { step: range.step })}` : "";
+    this.label.textContent = linked ? translate("linkedRange") : words + every;
     this.label.title = this.label.textContent;
   }
 
@@ -93,14 +93,14 @@ class ClipPanel {
     const { signal } = this.control;
     if (isLinked(this.node, "video_input")) {
       this.clip = null;
-      if (!this.player.reels.length || !this.ran) this.player.say(say("fromInput"));
+      if (!this.player.sheets.length || !this.ran) this.player.showText(translate("fromInput"));
       this.showRange();
       return;
     }
     const video = this.value("video");
     if (!video) {
       this.clip = null;
-      this.player.say(say("noVideo"));
+      this.player.showText(translate("noVideo"));
       this.showRange();
       return;
     }
@@ -109,7 +109,7 @@ class ClipPanel {
       await this.load(String(video), signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.player.say(error.message);
+      this.player.showText(error.message);
     }
   }
 
@@ -118,22 +118,22 @@ class ClipPanel {
     const name = `${video} ${rate}`;
     if (this.clip?.name !== name) {
       this.clip = null;
-      this.player.say(say("loadingClip"));
+      this.player.showText(translate("loadingClip"));
       this.clip = { ...(await get("/clip", { video, resample_fps: rate }, signal)), name };
     }
     this.showRange();
     const inputs = Object.fromEntries(INPUTS.map((input) => [input, this.value(input) ?? 0]));
-    const sheet = await get("/frames", inputs, signal);
-    const reel = await Reel.load(sheet.picture, sheet);
-    if (!signal.aborted) this.player.show([reel]);
+    const { picture, ...layout } = await get("/frames", inputs, signal);
+    const sheet = await SpriteSheet.load(picture, layout);
+    if (!signal.aborted) this.player.show([sheet]);
   }
 
   /** After a run the node shows what it really gave; needed where the page cannot know the clip. */
   async take(output) {
     if (!isLinked(this.node, "video_input")) return;
-    const reels = await reelsOf(output);
-    if (!reels.length) return;
+    const sheets = await loadSheets(output);
+    if (!sheets.length) return;
     this.ran = true;
-    this.player.show(reels);
+    this.player.show(sheets);
   }
 }

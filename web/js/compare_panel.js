@@ -1,11 +1,11 @@
 /** Compare Videos: source and edits in step, next to each other or under a wipe. */
 
-import { make } from "./dom.js";
+import { make } from "./elements.js";
 import { listen } from "./live.js";
-import { nameOf, reelsOf } from "./outputs.js";
 import { addPanel, after } from "./panel.js";
 import { Player } from "./player.js";
-import { say } from "./words.js";
+import { loadSheets, sheetsKey } from "./sprite_sheet.js";
+import { translate } from "./translations.js";
 
 const HEIGHT = 248;
 const RATES = [2, 4, 8, 12, 16, 24, 30];
@@ -18,12 +18,12 @@ export function addComparePanel(node) {
 class ComparePanel {
   constructor(node) {
     this.node = node;
-    this.reels = [];
+    this.sheets = [];
     this.shown = "";
-    this.player = new Player(say("compareLater"));
-    this.mode = this.select("compare_view", { side: say("sideBySide"), wipe: say("wipe") });
-    this.edit = make("select", { class: "tav-select", title: say("shownEdit"), onchange: () => this.arrange() });
-    this.rate = this.select("compare_fps", Object.fromEntries(RATES.map((fps) => [fps, say("fps", { fps })])), "8");
+    this.player = new Player(translate("compareLater"));
+    this.mode = this.select("compare_view", { side: translate("sideBySide"), wipe: translate("wipe") });
+    this.edit = make("select", { class: "tav-select", title: translate("shownEdit"), onchange: () => this.arrange() });
+    this.rate = this.select("compare_fps", Object.fromEntries(RATES.map((fps) => [fps, translate("fps", { fps })])), "8");
     this.bar = make("div", { class: "tav-row" }, this.mode, this.edit, this.rate);
     addPanel(node, "comparison", HEIGHT).append(this.player.element, this.bar);
     this.arrange();
@@ -55,29 +55,29 @@ class ComparePanel {
 
   async take(output) {
     // The window that queued a run hears of its clips twice.
-    const name = nameOf(output);
-    if (!name || name === this.shown) return;
-    this.shown = name;
-    const reels = await reelsOf(output);
-    if (name !== this.shown) return;
-    if (!reels.length) {
+    const key = sheetsKey(output);
+    if (!key || key === this.shown) return;
+    this.shown = key;
+    const sheets = await loadSheets(output);
+    if (key !== this.shown) return;
+    if (!sheets.length) {
       this.shown = "";
       return;
     }
-    this.reels = reels;
-    const names = reels.slice(1).map((reel, i) => make("option", { value: i + 1 }, reel.caption || String(i + 1)));
+    this.sheets = sheets;
+    const names = sheets.slice(1).map((sheet, i) => make("option", { value: i + 1 }, sheet.caption || String(i + 1)));
     this.edit.replaceChildren(...names);
     this.arrange();
   }
 
   arrange() {
     const wiping = this.mode.value === "wipe";
-    this.bar.hidden = this.reels.length === 0;
-    this.edit.hidden = !wiping || this.reels.length < 3;
-    this.player.canvas.title = wiping ? say("wipeHelp") : "";
-    if (!this.reels.length) return;
-    const chosen = this.reels[Number(this.edit.value || 1)] ?? this.reels[1];
-    this.player.show(wiping ? [this.reels[0], chosen].filter(Boolean) : this.reels, Number(this.rate.value));
+    this.bar.hidden = this.sheets.length === 0;
+    this.edit.hidden = !wiping || this.sheets.length < 3;
+    this.player.canvas.title = wiping ? translate("wipeHelp") : "";
+    if (!this.sheets.length) return;
+    const chosen = this.sheets[Number(this.edit.value || 1)] ?? this.sheets[1];
+    this.player.show(wiping ? [this.sheets[0], chosen].filter(Boolean) : this.sheets, Number(this.rate.value));
     this.player.setWipe(wiping ? (this.player.wipe ?? 0.5) : null);
   }
 }

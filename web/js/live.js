@@ -1,7 +1,7 @@
-/** What the server says of running nodes: as it happens, and again when a page or a workflow is opened. */
+/** The states and outputs of nodes: as the server reports them, and again when a page or a workflow is opened. */
 
 import { api } from "../../../scripts/api.js";
-import { nodeById, workflowId } from "./graph.js";
+import { app } from "../../../scripts/app.js";
 import { get } from "./server.js";
 
 const EVENT = "tune_a_video.live";
@@ -13,19 +13,33 @@ const panels = new WeakMap();
 let queued = Infinity;
 
 /**
- * Makes a panel hear of its node.
+ * Registers a panel for the news of its node.
  *
- * listener.live(state): a state with whole series; listener.output(ui): what the node showed when it had run.
+ * listener.live(state): a state with whole series; listener.output(ui): the node's ui output after a run.
  */
 export function listen(node, listener) {
   panels.set(node, listener);
 }
 
-/** Starts to listen to the server. */
-export function startLive() {
-  api.addEventListener(EVENT, ({ detail }) => take(detail));
-  api.addEventListener("reconnected", restore);
-  api.addEventListener("status", ({ detail }) => count(detail?.exec_info?.queue_remaining ?? 0));
+// When this file is loaded: the front end takes a message without a listener for an error.
+api.addEventListener(EVENT, ({ detail }) => take(detail));
+api.addEventListener("reconnected", restore);
+api.addEventListener("status", ({ detail }) => count(detail?.exec_info?.queue_remaining ?? 0));
+
+const rootGraph = () => app.rootGraph ?? app.graph;
+
+/** The id of the open workflow. */
+const workflowId = () => String(rootGraph()?.id ?? "");
+
+/** The node that the server calls `id`, such as 12:5 for node 5 in subgraph 12; undefined if there is none. */
+function nodeById(id) {
+  let graph = rootGraph();
+  let node;
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById(/^\d+$/.test(part) ? Number(part) : part);
+    graph = node?.subgraph;
+  }
+  return node ?? undefined;
 }
 
 /** What a run showed is sent only to the window that queued it; the others learn that one has ended, and ask. */
@@ -78,7 +92,7 @@ function take(state) {
 }
 
 /** The new state with whole series; null if something between the known and the new values is missing. */
-export function join(known, state) {
+function join(known, state) {
   const series = {};
   const earlier = known?.prompt === state.prompt ? known.series : {};
   for (const [name, part] of Object.entries({ ...keep(earlier), ...state.series })) {

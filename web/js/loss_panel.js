@@ -2,11 +2,11 @@
 
 import { app } from "../../../scripts/app.js";
 import { duration, path, reach, scale, short, smooth, thin } from "./curve.js";
-import { button, make, makeSvg } from "./dom.js";
+import { button, make, makeSvg } from "./elements.js";
 import { listen } from "./live.js";
 import { addPanel } from "./panel.js";
 import { post } from "./server.js";
-import { say } from "./words.js";
+import { translate } from "./translations.js";
 
 const HEIGHT = 208;
 const LOG_PROPERTY = "loss_log_scale";
@@ -24,11 +24,11 @@ class LossPanel {
     this.detail = make("div", { class: "tav-line" });
     this.chart = makeSvg("svg", { class: "tav-chart" });
     this.log = make("input", { type: "checkbox", onchange: () => this.setLog(this.log.checked) });
-    this.stop = button(say("stopAndKeep"), say("stopAndKeepHelp"), () => this.askToStop());
-    this.resume = button(say("continueTuning"), say("continueHelp"), () => this.askToContinue());
+    this.stop = button(translate("stopAndKeep"), translate("stopAndKeepHelp"), () => this.askToStop());
+    this.resume = button(translate("continueTuning"), translate("continueHelp"), () => this.askToContinue());
     this.stop.dataset.action = "stop";
     this.resume.dataset.action = "continue";
-    const toggle = make("label", { class: "tav-check" }, this.log, say("logScale"));
+    const toggle = make("label", { class: "tav-check" }, this.log, translate("logScale"));
     const element = addPanel(node, "loss_curve", HEIGHT);
     element.append(this.status, this.detail, this.chart, make("div", { class: "tav-row" }, toggle, this.stop, this.resume));
     new ResizeObserver(() => this.draw()).observe(this.chart);
@@ -47,25 +47,25 @@ class LossPanel {
     this.stop.hidden = !running || state.stopping;
     this.resume.hidden = !["stopped", "interrupted"].includes(state?.status);
     this.stop.disabled = this.resume.disabled = false;
-    [this.status.textContent, this.detail.textContent] = state ? this.words(state) : ["", say("lossLater")];
+    [this.status.textContent, this.detail.textContent] = state ? this.words(state) : ["", translate("lossLater")];
     this.draw();
   }
 
   words(state) {
-    const { step = 0, steps = 0, steps_per_second: pace, seconds_left: left, file, found } = state.data;
+    const { step = 0, steps = 0, steps_per_second: pace, seconds_left: left, memory, file, found } = state.data;
     const losses = state.series.losses ?? [];
-    const made = say("step", { step, steps });
-    const last = losses.length ? say("loss", { loss: short(smooth(losses, steps).at(-1)) }) : null;
+    const made = translate("step", { step, steps });
+    const last = losses.length ? translate("loss", { loss: short(smooth(losses, steps).at(-1)) }) : null;
     if (state.status === "running") {
-      if (!step) return [say("preparing"), ""];
-      const first = state.stopping ? `${made} · ${say("stopping")}` : made;
-      const speed = pace && (pace >= 1 ? say("pace", { pace: short(pace) }) : say("slowPace", { pace: short(1 / pace) }));
-      const time = left != null && say("left", { time: duration(left) });
-      return [first, [last, speed, time].filter(Boolean).join(" · ")];
+      if (!step) return [translate("preparing"), ""];
+      const first = state.stopping ? `${made} · ${translate("stopping")}` : made;
+      const speed = pace && (pace >= 1 ? translate("pace", { pace: short(pace) }) : translate("slowPace", { pace: short(1 / pace) }));
+      const time = left != null && translate("left", { time: duration(left) });
+      return [first, [last, speed, time, memory].filter(Boolean).join(" · ")];
     }
     const ends = { done: "done", stopped: "stopped", interrupted: "interrupted", failed: "failedRun" };
-    const how = found ? say("found", { file }) : say(ends[state.status] ?? "failedRun");
-    const kept = !found && file && step && say("saved", { file });
+    const how = found ? translate("found", { file }) : translate(ends[state.status] ?? "failedRun");
+    const kept = !found && file && step && translate("saved", { file });
     return [found ? how : `${made} · ${how}`, [last, kept].filter(Boolean).join(" · ")];
   }
 

@@ -3,12 +3,10 @@
 import { app } from "../../../scripts/app.js";
 import { addClipPanel } from "./clip_panel.js";
 import { addComparePanel } from "./compare_panel.js";
-import { dropLivePictures, hideCorePreview } from "./core_preview.js";
 import { addLatentPanel } from "./latent_panel.js";
-import { restore, startLive } from "./live.js";
+import { restore } from "./live.js";
 import { addLossPanel } from "./loss_panel.js";
 import { addSchedulePanel } from "./schedule_panel.js";
-import { addStyle } from "./style.js";
 import { addTextPanel } from "./text_panel.js";
 
 const REPORT = 96;
@@ -27,22 +25,22 @@ const PANELS = {
   TAVSaveOfficial: (node) => addTextPanel(node, SENTENCE),
   TAVSaveQueryLora: (node) => addTextPanel(node, SENTENCE),
 };
-const SHOWS_PICTURES = ["TAVTune", "TAVLoadVideo", "TAVDDIMInversion", "TAVSample"];
+
+/** Puts the panels' style sheet into the page. Its colours are ComfyUI's own, so that it follows every theme. */
+function addStyle() {
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = new URL("../css/panels.css", import.meta.url).href;
+  document.head.append(link);
+}
 
 app.registerExtension({
   name: "TuneAVideo.Panels",
 
-  setup() {
-    addStyle();
-    startLive();
-    dropLivePictures((node) => SHOWS_PICTURES.includes(node.comfyClass));
-  },
+  setup: addStyle,
 
   nodeCreated(node) {
-    const add = PANELS[node.comfyClass];
-    if (!add) return;
-    if (SHOWS_PICTURES.includes(node.comfyClass)) hideCorePreview(node);
-    add(node);
+    PANELS[node.comfyClass]?.(node);
   },
 
   async afterConfigureGraph() {

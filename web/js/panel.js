@@ -1,7 +1,7 @@
 /** A part of a node that we draw ourselves. Works on the canvas renderer and on Nodes 2.0, which both take DOM widgets. */
 
 import { app } from "../../../scripts/app.js";
-import { make } from "./dom.js";
+import { make } from "./elements.js";
 
 const MARGIN = 6;
 
@@ -70,4 +70,13 @@ export function widgetOf(node, name) {
 /** Whether a node's input comes over a connection. */
 export function isLinked(node, name) {
   return node.inputs?.some((input) => input.name === name && input.link != null) ?? false;
+}
+
+/** Keeps ComfyUI's own picture or video off a node whose panel shows it; works with both renderers. */
+export function hideCorePreview(node) {
+  // Nodes 2.0 asks for this.
+  node.hideOutputImages = true;
+  // The canvas renderer makes its preview while it draws the background, and not while it believes one to load.
+  node.isLoading = true;
+  node.onDrawBackground = () => {};
 }

@@ -1,8 +1,7 @@
-/** A small player for reels: one clip, several side by side, or two with a wipe between them. */
+/** A small player for sprite sheets: one clip, several side by side, or two with a wipe between them. */
 
-import { button, icon, make, onDrag } from "./dom.js";
-import { Clock } from "./reel.js";
-import { say } from "./words.js";
+import { button, icon, make, onDrag } from "./elements.js";
+import { translate } from "./translations.js";
 
 const GAP = 4;
 const CAPTION = 16;
@@ -10,12 +9,12 @@ const CAPTION = 16;
 export class Player {
   /** `hint` is shown while there is no clip. */
   constructor(hint) {
-    this.reels = [];
+    this.sheets = [];
     this.wipe = null;
     this.canvas = make("canvas", { class: "tav-screen" });
     this.hint = make("div", { class: "tav-hint" }, hint);
-    this.toggle = button("pause", say("pause"), () => this.setPlaying(!this.clock.playing), "tav-button tav-round");
-    this.scrub = make("input", { type: "range", min: 0, max: 0, value: 0, class: "tav-scrub", "aria-label": say("frame") });
+    this.toggle = button("pause", translate("pause"), () => this.setPlaying(!this.clock.playing), "tav-button tav-round");
+    this.scrub = make("input", { type: "range", min: 0, max: 0, value: 0, class: "tav-scrub", "aria-label": translate("frame") });
     this.scrub.addEventListener("input", () => this.seek(Number(this.scrub.value)));
     this.counter = make("span", { class: "tav-count" });
     this.controls = make("div", { class: "tav-row tav-controls" }, this.toggle, this.scrub, this.counter);
@@ -31,23 +30,23 @@ export class Player {
     this.show([]);
   }
 
-  /** Plays these reels in step, at `fps` or the first one's own rate. */
-  show(reels, fps = reels[0]?.layout.fps ?? 8) {
-    this.reels = reels;
-    this.hint.hidden = reels.length > 0;
-    this.canvas.hidden = this.controls.hidden = reels.length === 0;
-    const frames = reels.length ? Math.min(...reels.map((reel) => reel.layout.frames)) : 1;
+  /** Plays these sheets in step, at `fps` or the first one's own rate. */
+  show(sheets, fps = sheets[0]?.layout.fps ?? 8) {
+    this.sheets = sheets;
+    this.hint.hidden = sheets.length > 0;
+    this.canvas.hidden = this.controls.hidden = sheets.length === 0;
+    const frames = sheets.length ? Math.min(...sheets.map((sheet) => sheet.layout.frames)) : 1;
     this.scrub.max = frames - 1;
-    if (reels.length) this.clock.set(frames, fps);
+    if (sheets.length) this.clock.set(frames, fps);
   }
 
-  /** Says something in place of the picture. */
-  say(text) {
+  /** Shows a text in place of the picture. */
+  showText(text) {
     this.hint.textContent = text;
     this.show([]);
   }
 
-  /** Shows the first two reels over each other, with the border at 0..1; null shows all side by side. */
+  /** Shows the first two sheets over each other, with the border at 0..1; null shows all side by side. */
   setWipe(border) {
     this.wipe = border;
     this.canvas.classList.toggle("tav-wipe", border !== null);
@@ -57,7 +56,7 @@ export class Player {
   setPlaying(playing) {
     this.clock.playing = playing;
     this.toggle.replaceChildren(icon(playing ? "pause" : "play"));
-    this.toggle.title = say(playing ? "pause" : "play");
+    this.toggle.title = translate(playing ? "pause" : "play");
     this.toggle.setAttribute("aria-label", this.toggle.title);
   }
 
@@ -74,12 +73,12 @@ export class Player {
     this.setWipe(Math.min(1, Math.max(0, (x - start) / size)));
   }
 
-  /** Where each reel lies on the canvas: [x, y, width, height] in its pixels. */
+  /** Where each sheet lies on the canvas: [x, y, width, height] in its pixels. */
   places() {
-    const shown = this.wipe === null ? this.reels : this.reels.slice(0, 1);
-    const { width: w, height: h } = this.reels[0].layout;
+    const shown = this.wipe === null ? this.sheets : this.sheets.slice(0, 1);
+    const { width: w, height: h } = this.sheets[0].layout;
     const ratio = this.ratio;
-    const top = shown.some((reel) => reel.caption) || this.wipe !== null ? CAPTION * ratio : 0;
+    const top = shown.some((sheet) => sheet.caption) || this.wipe !== null ? CAPTION * ratio : 0;
     const gap = GAP * ratio;
     const { width, height } = this.canvas;
     let best = null;
@@ -100,7 +99,7 @@ export class Player {
   }
 
   draw(frame) {
-    if (!this.reels.length || !this.stage.clientWidth) return;
+    if (!this.sheets.length || !this.stage.clientWidth) return;
     this.scrub.value = frame;
     this.counter.textContent = `${frame + 1}/${this.clock.frames}`;
     this.ratio = Math.min(2, window.devicePixelRatio || 1);
@@ -114,13 +113,13 @@ export class Player {
     const places = this.places();
     if (this.wipe === null) {
       places.forEach((place, i) => {
-        this.reels[i].draw(context, frame, place);
-        this.write(context, ink, this.reels[i].caption, place[0], place[1], place[2]);
+        this.sheets[i].draw(context, frame, place);
+        this.write(context, ink, this.sheets[i].caption, place[0], place[1], place[2]);
       });
       return;
     }
     const [place] = places;
-    const [source, edit] = this.reels;
+    const [source, edit] = this.sheets;
     (edit ?? source).draw(context, frame, place);
     source.draw(context, frame, place, this.wipe);
     this.writeBoth(context, ink, source.caption, edit?.caption, place);
@@ -141,7 +140,7 @@ export class Player {
     this.write(context, ink, right, middle + gap, y, part(right), "right");
   }
 
-  /** A caption above a reel, shortened to the width that it has. */
+  /** A caption above a sheet, shortened to the width that it has. */
   write(context, ink, text, x, y, width, align = "left") {
     if (!text) return;
     context.font = this.font();
@@ -157,5 +156,38 @@ export class Player {
 
   font() {
     return `${12 * this.ratio}px system-ui, sans-serif`;
+  }
+}
+
+/** Counts frames in time; stands still while its element cannot be seen. */
+class Clock {
+  constructor(element, onFrame) {
+    Object.assign(this, { element, onFrame, frames: 1, fps: 8, frame: 0, playing: true, last: 0 });
+    this.tick = this.tick.bind(this);
+  }
+
+  /** Sets length and rate and starts the clock. */
+  set(frames, fps) {
+    this.frames = Math.max(1, frames);
+    this.fps = Math.min(60, Math.max(0.5, fps));
+    this.frame %= this.frames;
+    if (!this.request) this.request = requestAnimationFrame(this.tick);
+    this.onFrame(this.frame);
+  }
+
+  /** Stops at a frame. */
+  seek(frame) {
+    this.playing = false;
+    this.frame = frame;
+    this.onFrame(frame);
+  }
+
+  tick(now) {
+    this.request = requestAnimationFrame(this.tick);
+    if (!this.playing || this.frames < 2 || now - this.last < 1000 / this.fps) return;
+    if (!this.element.isConnected || !this.element.offsetParent) return;
+    this.last = now;
+    this.frame = (this.frame + 1) % this.frames;
+    this.onFrame(this.frame);
   }
 }

@@ -1,8 +1,8 @@
 /** A bar over the whole clip with the chosen frames on it; both ends and the middle can be dragged. */
 
-import { make, onDrag } from "./dom.js";
+import { make, onDrag } from "./elements.js";
 import { lastFrame, moved, withLast, withStart } from "./range.js";
-import { say } from "./words.js";
+import { translate } from "./translations.js";
 
 const MOST_TICKS = 64;
 
@@ -14,9 +14,9 @@ export class RangeBar {
     this.range = { start: 0, step: 1, count: 1 };
     this.film = make("div", { class: "tav-film" });
     this.ticks = make("div", { class: "tav-ticks" });
-    this.body = make("div", { class: "tav-body", title: say("rangeBody") }, this.ticks);
-    this.first = this.handle("first", say("startHandle"), withStart, (range) => range.start);
-    this.last = this.handle("last", say("endHandle"), withLast, lastFrame);
+    this.body = make("div", { class: "tav-body", title: translate("rangeBody") }, this.ticks);
+    this.first = this.handle("first", translate("startHandle"), withStart, (range) => range.start);
+    this.last = this.handle("last", translate("endHandle"), withLast, lastFrame);
     this.element = make("div", { class: "tav-range" }, this.film, this.body, this.first, this.last);
     this.drag(this.body, moved, (range) => range.start);
   }

@@ -1,9 +1,9 @@
 /** Prompt Schedule: the prompts along the clip. */
 
-import { make } from "./dom.js";
+import { make } from "./elements.js";
 import { addPanel, after, isLinked, onWidgets, widgetOf } from "./panel.js";
 import { parseSchedule, stretches } from "./schedule.js";
-import { say } from "./words.js";
+import { translate } from "./translations.js";
 
 const HEIGHT = 60;
 const COLOURS = 6;
@@ -24,8 +24,8 @@ export function addSchedulePanel(node) {
     line.hidden = Boolean(problem);
     line.replaceChildren(...stretches(keys, frames, blend).map((part, i) => segment(part, i, frames)));
     note.classList.toggle("tav-problem", Boolean(problem) || latest >= frames);
-    if (problem) note.textContent = say(...problem);
-    else if (latest >= frames) note.textContent = say("scheduleBeyond", { frame: latest, last: frames - 1 });
+    if (problem) note.textContent = translate(...problem);
+    else if (latest >= frames) note.textContent = translate("scheduleBeyond", { frame: latest, last: frames - 1 });
     else note.textContent = keys.map((key) => key.frame).join(" · ") + (linked ? "" : ` / ${frames - 1}`);
     note.title = note.textContent;
   };
@@ -39,7 +39,7 @@ export function addSchedulePanel(node) {
 }
 
 function segment({ from, to, text, next, frame }, index, frames) {
-  const element = make("div", { class: "tav-key", title: say("keyAt", { frame, text }) }, make("span", {}, text));
+  const element = make("div", { class: "tav-key", title: translate("keyAt", { frame, text }) }, make("span", {}, text));
   element.style.width = `${(100 * (to - from)) / frames}%`;
   element.style.setProperty("--tav-from", `var(--tav-key-${index % COLOURS})`);
   element.style.setProperty("--tav-to", `var(--tav-key-${(index + (next === null ? 0 : 1)) % COLOURS})`);

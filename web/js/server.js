@@ -1,7 +1,7 @@
 /** Asking our routes. What goes wrong comes back as a plain sentence. */
 
 import { api } from "../../../scripts/api.js";
-import { say } from "./words.js";
+import { translate } from "./translations.js";
 
 const PREFIX = "/tune_a_video";
 
@@ -14,12 +14,12 @@ async function ask(path, options) {
     response = await api.fetchApi(PREFIX + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError(say("failed", { reason: error.message }));
+    throw new ServerError(translate("failed", { reason: error.message }));
   }
   const body = await response.json().catch(() => null);
   if (response.ok && body !== null) return body;
   // A server without our routes answers with a page, not with JSON.
-  throw new ServerError(body?.error ?? say("noServer"));
+  throw new ServerError(body?.error ?? translate("noServer"));
 }
 
 /** GET with query values; `signal` aborts it. */

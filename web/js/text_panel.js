@@ -1,13 +1,13 @@
 /** Nodes that answer in words: their text, on the node. */
 
-import { make } from "./dom.js";
+import { make } from "./elements.js";
 import { listen } from "./live.js";
 import { addPanel, after } from "./panel.js";
-import { say } from "./words.js";
+import { translate } from "./translations.js";
 
 /** Adds the panel; height in pixels. */
 export function addTextPanel(node, height) {
-  const text = make("div", { class: "tav-text tav-faint" }, say("textLater"));
+  const text = make("div", { class: "tav-text tav-faint" }, translate("textLater"));
   addPanel(node, "result_text", height).append(text);
   const show = (output) => {
     const lines = output?.text;

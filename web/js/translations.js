@@ -1,14 +1,12 @@
-/** The front end's own texts, in the languages of the pack's locales. */
+/** The panels' texts, in the languages of the pack's locales. */
 
 import { app } from "../../../scripts/app.js";
 
-export const WORDS = {
+export const TRANSLATIONS = {
   en: {
     pause: "Pause",
     play: "Play",
     frame: "Frame",
-    slower: "Slower",
-    faster: "Faster",
     fps: "{fps} fps",
     noServer: "Not available: the server does not know this pack, or an older version of it. Restart ComfyUI.",
     failed: "The server did not answer: {reason}",
@@ -48,7 +46,6 @@ export const WORDS = {
     wider: "Larger step: frames further apart",
     chosen: "{count} frames, {first} to {last} of {total}",
     every: "every {step}",
-    shownSize: "{width} x {height}",
     linkedRange: "Set by a connection",
     scheduleEmpty: "Write lines such as 0: a man is skiing",
     scheduleLine: "Line {line} needs a frame number and a colon, as in 12: a cat",
@@ -60,8 +57,6 @@ export const WORDS = {
     pause: "暂停",
     play: "播放",
     frame: "帧",
-    slower: "减慢",
-    faster: "加快",
     fps: "{fps} 帧/秒",
     noServer: "不可用：服务器没有此节点包或版本较旧。请重启 ComfyUI。",
     failed: "服务器没有响应：{reason}",
@@ -101,7 +96,6 @@ export const WORDS = {
     wider: "增大步长：帧更疏",
     chosen: "{count} 帧，第 {first} 至 {last} 帧，共 {total} 帧",
     every: "每 {step} 帧取一帧",
-    shownSize: "{width} x {height}",
     linkedRange: "由连线设定",
     scheduleEmpty: "请写成这样的行：0: a man is skiing",
     scheduleLine: "第 {line} 行需要帧号和冒号，例如 12: a cat",
@@ -113,8 +107,6 @@ export const WORDS = {
     pause: "一時停止",
     play: "再生",
     frame: "フレーム",
-    slower: "遅く",
-    faster: "速く",
     fps: "{fps} fps",
     noServer: "利用できません：サーバーにこのパックがないか、古い版です。ComfyUI を再起動してください。",
     failed: "サーバーが応答しません：{reason}",
@@ -154,7 +146,6 @@ export const WORDS = {
     wider: "間隔を広く",
     chosen: "{total} 中の {first} から {last}、{count} フレーム",
     every: "{step} フレームごと",
-    shownSize: "{width} x {height}",
     linkedRange: "接続で決まります",
     scheduleEmpty: "0: a man is skiing のような行を書いてください",
     scheduleLine: "{line} 行目にはフレーム番号とコロンが必要です（例 12: a cat）",
@@ -166,8 +157,6 @@ export const WORDS = {
     pause: "일시 정지",
     play: "재생",
     frame: "프레임",
-    slower: "느리게",
-    faster: "빠르게",
     fps: "{fps} fps",
     noServer: "사용할 수 없음: 서버에 이 노드 팩이 없거나 이전 버전입니다. ComfyUI를 다시 시작하세요.",
     failed: "서버가 응답하지 않습니다: {reason}",
@@ -207,7 +196,6 @@ export const WORDS = {
     wider: "간격 늘리기",
     chosen: "{total} 중 {first}–{last}, {count}프레임",
     every: "{step}프레임마다",
-    shownSize: "{width} x {height}",
     linkedRange: "연결로 정해짐",
     scheduleEmpty: "0: a man is skiing 같은 줄을 쓰세요",
     scheduleLine: "{line}번째 줄에 프레임 번호와 콜론이 필요합니다(예 12: a cat)",
@@ -218,8 +206,8 @@ export const WORDS = {
 };
 
 /** The text for a key in the language that is set in ComfyUI, with {names} filled in. */
-export function say(key, values = {}) {
+export function translate(key, values = {}) {
   const language = String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").split("-")[0];
-  const text = (WORDS[language] ?? WORDS.en)[key];
+  const text = (TRANSLATIONS[language] ?? TRANSLATIONS.en)[key];
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }

@@ -1,4 +1,4 @@
-/** Making elements. Texts from outside are only ever set as text, never as markup. */
+/** Making HTML and SVG elements. Texts from outside are set as text, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
