@@ -1,5 +1,6 @@
-"""Putting captioned videos next to each other: a video for the eye, a contact sheet for the page."""
+"""Captioned videos next to each other, as one video or as a contact sheet."""
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -112,8 +113,11 @@ def _caption_strip(caption: str, width: int, frame_width: int) -> torch.Tensor:
     size = min(_LARGEST_FONT, max(_SMALLEST_FONT, frame_width // 18))
     characters = "".join(sorted(character for character in set(caption) if not character.isspace()))
     font = _font(size, characters)
-    for character in _lacking(font, characters):
-        # Without any better font "a" reads better than an empty box for "ä".
+    lacking = _lacking(font, characters)
+    if lacking:
+        logging.getLogger(__name__).warning("no font found has %s; captions go without", "".join(lacking))
+    for character in lacking:
+        # "a" reads better than an empty box for "ä".
         caption = caption.replace(character, _without_accents(character))
     margin = max(2, size // 4)
     lines = wrap(caption, width - 2 * margin, font)

@@ -1,4 +1,4 @@
-"""A clip as one picture: its frames in rows, for a player that shows them in step without decoding a video."""
+"""Sprite sheets: the frames of a clip in rows on one picture, which a page plays without decoding a video."""
 
 import io
 import math
@@ -17,7 +17,7 @@ class SpriteSheet:
     """The picture and how to cut it.
 
     jpeg: the encoded picture; frames lie row by row, ``columns`` in a row. width, height: of one frame in pixels.
-    fps: at which the kept frames play at the clip's pace; step: every how many-th frame was kept.
+    fps: the rate at which the kept frames play at the clip's pace. step: frame stride, every step-th frame was kept.
     """
 
     jpeg: bytes
@@ -42,7 +42,7 @@ def shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
 def sprite_sheet(frames: torch.Tensor, fps: float, side: int = 320, most: int = 64) -> SpriteSheet:
     """Lays out ``frames`` (F, H, W, 3 or more) in 0..1, shrunk to ``side`` pixels.
 
-    Of a clip of more than ``most`` frames every n-th is kept. Raises ValueError for no frames.
+    Of a clip with more than ``most`` frames, every n-th is kept. Raises ValueError if there are no frames.
     """
     if frames.ndim != 4 or 0 in frames.shape:
         raise ValueError(f"frames must be (frames, height, width, channels), not {tuple(frames.shape)}")

@@ -1,4 +1,4 @@
-"""ComfyUI's UNet as `tav_core.inflation.chunked` wants to see it."""
+"""ComfyUI's UNet behind the interface of `tav_core.inflation.chunked`."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from .blocks import blocks_at, residual_blocks
 
 
 class ChunkableUNet:
-    """A `tav_core.inflation.chunked.ChunkableNetwork`; ``paths`` are from `names.block_paths`."""
+    """A `tav_core.inflation.chunked.ChunkableNetwork`; ``paths`` are from `blocks.block_paths`."""
 
     def __init__(self, unet: UNetModel, paths: Mapping[str, str]) -> None:
         self.unet = unet
@@ -29,7 +29,7 @@ class ChunkableUNet:
         ]
 
     def resampling_layers(self) -> Sequence[nn.Module]:
-        """See `ChunkableNetwork.samplers`."""
+        """See `ChunkableNetwork.resampling_layers`."""
         return [module for module in self.unet.modules() if isinstance(module, Downsample | Upsample)]
 
     def last_norm(self) -> nn.Module:
