@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..tav_core.diffusion.settings import Inversion
 from .comfy.checks import check_conditioning_frames, check_latents
 from .comfy.inputs import input_for
-from .comfy.model.kinds import check_model
+from .comfy.model.detect import check_model
 from .comfy.node import Node
 from .comfy.page.live import reporting
 from .comfy.sampling.ddim import Guidance, invert

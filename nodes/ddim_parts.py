@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..tav_core.diffusion.settings import Inversion, Sampling
 from .comfy.inputs import input_for
-from .comfy.model.kinds import check_model
+from .comfy.model.detect import check_model
 from .comfy.node import Node
 from .comfy.sampling.ddim import ddim_sampler, inversion_sampler, inversion_sigmas, sampling_sigmas
 

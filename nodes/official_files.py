@@ -12,8 +12,8 @@ from ..tav_core.files.lora import save_lora
 from ..tav_core.files.official import load_official, save_official, weights_file
 from ..tav_core.files.weights import TunedWeights, WeightsError
 from .comfy import files
-from .comfy.model.base import base_weights, diffusers_config
-from .comfy.model.kinds import check_model
+from .comfy.model.base_weights import base_weights, diffusers_config
+from .comfy.model.detect import check_model
 from .comfy.node import Node
 from .comfy.types import TunedWeightsType
 

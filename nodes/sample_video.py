@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..tav_core.diffusion.settings import Sampling
 from .comfy.checks import check_conditioning_frames, check_latents
 from .comfy.inputs import inputs_for
-from .comfy.model.kinds import check_model
+from .comfy.model.detect import check_model
 from .comfy.node import Node
 from .comfy.page.live import reporting
 from .comfy.sampling.ddim import STARTS, Guidance, sample

@@ -11,9 +11,9 @@ from .comfy.checks import check_conditioning_frames, check_latents, prompt_embed
 from .comfy.graph import upstream_value
 from .comfy.inputs import input_for, inputs_for
 from .comfy.model.apply import apply_weights
-from .comfy.model.base import base_fingerprint
+from .comfy.model.base_weights import base_fingerprint
+from .comfy.model.detect import check_model
 from .comfy.model.inflate import Inflation, inflation_of
-from .comfy.model.kinds import check_model
 from .comfy.node import Node
 from .comfy.tuning.memory import AUTOMATIC, PRESETS
 from .comfy.tuning.run import tune

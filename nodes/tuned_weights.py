@@ -10,7 +10,7 @@ from ..tav_core.files.weights import TunedWeights
 from .comfy import files
 from .comfy.inputs import inputs_for
 from .comfy.model.apply import apply_weights
-from .comfy.model.base import base_fingerprint
+from .comfy.model.base_weights import base_fingerprint
 from .comfy.node import Node
 from .comfy.types import TunedWeightsType
 

@@ -156,7 +156,7 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
 
     weights = bench.pack("tav_core.files.weights").TunedWeights.load(tuned_file)
-    assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base").base_fingerprint(
+    assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base_weights").base_fingerprint(
         bench.model
     )
     with torch.inference_mode():

@@ -85,7 +85,7 @@ def test_a_lora_before_or_after_gives_the_same_at_every_strength(
 def test_a_personalised_checkpoint_and_a_merge_take_the_difference(
     bench: Workbench, personalised, merge, caplog: pytest.LogCaptureFixture, strength: float
 ) -> None:
-    own = bench.pack("nodes.comfy.model.base").base_fingerprint(bench.model)
+    own = bench.pack("nodes.comfy.model.base_weights").base_fingerprint(bench.model)
     weights = bench.weights(scale=0.02, base_fingerprint=own)
     base, relative = weight_of(bench, bench.model), weight_of(bench, personalised)
     tuned = bench.apply(weights, strength, 1.0, personalised)
@@ -122,7 +122,7 @@ def test_tuning_sees_a_lora_and_does_not_bake_it_in(bench: Workbench, with_lora)
     learned = delta_of(weights).abs().max()
     put_on = (weight_of(bench, with_lora(bench.model)) - weight_of(bench, bench.model)).abs().max()
     assert 0 < learned < 1e-5 < 1e-2 < put_on
-    assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base").base_fingerprint(
+    assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base_weights").base_fingerprint(
         bench.model
     )
     assert torch.equal(bench.draw(model), bench.draw(bench.apply(weights, model=with_lora(bench.model))))
@@ -133,7 +133,7 @@ def test_tuning_sees_a_lora_and_does_not_bake_it_in(bench: Workbench, with_lora)
 def test_tuning_on_a_personalised_checkpoint_is_known_by_its_file(bench: Workbench, personalised) -> None:
     _, weights, losses = bench.tune(personalised)
     assert losses["loss"] != bench.tune(bench.model)[2]["loss"]
-    fingerprint = bench.pack("nodes.comfy.model.base").base_fingerprint
+    fingerprint = bench.pack("nodes.comfy.model.base_weights").base_fingerprint
     assert weights.metadata.base_fingerprint == fingerprint(personalised) != fingerprint(bench.model)
 
 

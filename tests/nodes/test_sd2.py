@@ -33,7 +33,7 @@ def twins(bench: Workbench) -> tuple:
     config.unet_config["dtype"] = torch.float32
     model = base.BaseModel(config, model_type=base.ModelType.V_PREDICTION, device=torch.device("cpu"))
     model = patcher.ModelPatcher(model, bench.model.load_device, bench.model.offload_device)
-    settings = bench.pack("nodes.comfy.model.base").diffusers_config(model)
+    settings = bench.pack("nodes.comfy.model.base_weights").diffusers_config(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         unet = UNet2DConditionModel(**settings)
@@ -50,7 +50,7 @@ def test_the_layout_is_that_of_2(bench: Workbench, twins: tuple) -> None:
     block = unet.down_blocks[1].attentions[0]
     assert isinstance(block.proj_in, torch.nn.Linear)
     assert {b.attn1.to_q.out_features // b.attn1.heads for b in block.transformer_blocks} == {HEAD_WIDTH}
-    schedule = bench.pack("nodes.comfy.model.kinds").noise_schedule(model)
+    schedule = bench.pack("nodes.comfy.model.detect").noise_schedule(model)
     assert schedule.prediction_type == "v_prediction"
 
 

@@ -204,6 +204,6 @@ def test_another_base_model_is_a_warning_not_a_refusal(
     bench.apply(bench.weights(base_fingerprint="0123456789abcdef"))
     assert "another base model" in caplog.text
     caplog.clear()
-    own = bench.pack("nodes.comfy.model.base").base_fingerprint(bench.model)
+    own = bench.pack("nodes.comfy.model.base_weights").base_fingerprint(bench.model)
     bench.apply(bench.weights(base_fingerprint=own))
     assert not caplog.text

@@ -8,8 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from ....tav_core.files.weights import TunedWeights, check_fit
 from ....tav_core.tuning.queries import query_deltas
 from .blocks import block_paths, blocks_at
+from .detect import check_model
 from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher
-from .kinds import check_model
 
 
 def apply_weights(

@@ -16,7 +16,7 @@ from ....tav_core.patching import Overrides
 from .attention import fused_on_cpu
 from .blocks import block_paths, blocks_at, frame_norms, patch_location
 from .chunks import ChunkableUNet
-from .kinds import check_model, compute_dtype
+from .detect import check_model, compute_dtype
 from .ops import EagerOps
 from .windows import AnchorWindows
 

@@ -13,8 +13,8 @@ from ....tav_core.inflation.cross_attention import attach_shared_context
 from ....tav_core.patching import Overrides
 from ..model.attention import OVERRIDE, torch_attention
 from ..model.blocks import block_paths, blocks_at, frame_norms, residual_blocks
+from ..model.detect import check_model, compute_dtype, noise_schedule
 from ..model.inflate import attention_patches
-from ..model.kinds import check_model, compute_dtype, noise_schedule
 from ..model.ops import EagerOps
 
 PREFIX = "diffusion_model."

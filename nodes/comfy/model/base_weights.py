@@ -1,4 +1,4 @@
-"""The UNet that a MODEL was loaded with, in diffusers' terms."""
+"""The weights and the configuration of the UNet that a MODEL was loaded with, under diffusers' names."""
 
 import comfy.utils
 import torch

@@ -1,4 +1,4 @@
-"""What kind of model a MODEL input holds, and whether the method can work on it."""
+"""Detection of what a MODEL is: a supported UNet or not, its noise schedule and prediction type, its dtype."""
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -26,7 +26,7 @@ def check_model(model: ModelPatcher) -> None:
 
 
 def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
-    """The noise schedule and prediction type of ``model``, told from how it acts rather than from its class.
+    """The noise schedule and prediction type of ``model``, detected from its behaviour rather than from its class.
 
     Raises ValueError for models that are neither noise nor velocity prediction on a discrete schedule.
     """
