@@ -1,5 +1,6 @@
 """Load Video Frames inside ComfyUI."""
 
+import json
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -81,20 +82,14 @@ def test_resamples_on_request(node):
     assert (shown(frames), fps) == ([0, 3, 6, 9], 8.0)
 
 
-def test_previews_the_chosen_frames(node, folders):
+def test_the_page_gets_the_chosen_frames_as_one_small_sheet(node, folders):
     output = node.execute("clip.mp4", **CHOICE)
-    (saved,) = output.ui["images"]
-    with Image.open(folders.parent / "temp" / saved["filename"]) as picture:
-        assert (picture.n_frames, picture.size) == (4, (64, 48))
-
-
-def test_the_preview_of_many_frames_is_small(pack, node):
-    ui = pack("nodes.load_video")._preview(torch.rand(100, 16, 800, 3), 25.0)
-    import folder_paths
-
-    with Image.open(Path(folder_paths.get_temp_directory()) / ui.results[0].filename) as picture:
-        assert picture.n_frames <= 48
-        assert max(picture.size) <= 384
+    (text,) = output.ui["tune_a_video"]
+    sheet = json.loads(text)
+    assert (sheet["frames"], sheet["width"], sheet["height"], sheet["fps"]) == (4, 64, 48, 24.0)
+    with Image.open(folders.parent / sheet["type"] / sheet["filename"]) as picture:
+        assert picture.size == (2 * 64, 2 * 48)
+    assert "images" not in output.ui, "no second preview, which the page would hide"
 
 
 def test_stop_is_heard_while_reading(node):

@@ -1,15 +1,15 @@
-"""Clips in ComfyUI's folders: where they are, and small pictures of them for the page."""
+"""What the page shows of a clip in ComfyUI's folders before a run: its length, rate, size and small pictures."""
 
 import base64
-import os
+import logging
 from fractions import Fraction
 
-import folder_paths
 import torch
 
 from ....tav_core.video.fit import target_size
 from ....tav_core.video.read import VideoError, VideoInfo, glance, largest_count, read_frames
 from ....tav_core.video.sprites import SpriteSheet, shrunk, sprite_sheet
+from ..video import resampled_rate, video_path
 
 PREVIEW_SIDE = 288
 PREVIEW_FRAMES = 48
@@ -17,34 +17,13 @@ _STRIP_FRAMES = 10
 _STRIP_SIDE = 72
 
 
-def clip_path(name: str) -> str:
-    """The file that a combo value such as "clip.mp4" or "clip.mp4 [output]" means, inside ComfyUI's folders.
-
-    Checked here and not left to folder_paths, whose older versions let names such as "../clip.mp4" through. Raises
-    VideoError for a name outside of them.
-    """
-    if not name:
-        raise VideoError("No video is chosen: upload one, or connect video_input.")
-    relative, folder = folder_paths.annotated_filepath(name)
-    folder = os.path.realpath(folder or folder_paths.get_input_directory())
-    try:
-        path = os.path.realpath(os.path.join(folder, relative))
-        inside = os.path.commonpath((folder, path)) == folder
-    except ValueError:
-        # A null byte, or another drive on Windows.
-        inside = False
-    if not inside:
-        raise VideoError(f"{name!r:.90} is outside ComfyUI's folders: copy the video into the input folder.")
-    return path
-
-
 def describe(name: str, resample_fps: float = 0.0) -> dict:
     """Frames, rate and size of a clip as its header says, and a strip of small pictures over all of it.
 
     With ``resample_fps`` the frames count at that rate. ``strip`` is None where the clip is shorter than its header
-    says. Raises VideoError for what is no video.
+    says. Raises VideoError for what is not a video.
     """
-    path = clip_path(name)
+    path = video_path(name)
     info = glance(path)
     frames, fps = _counted(info, resample_fps)
     return {
@@ -70,7 +49,7 @@ def chosen(
 
     Raises VideoError, or ValueError for an unknown fit, with the sentence that the node would say.
     """
-    path = clip_path(name)
+    path = video_path(name)
     info = glance(path)
     total, _ = _counted(info, resample_fps)
     # Of many frames only some are read; the whole choice must be there all the same.
@@ -86,24 +65,20 @@ def chosen(
         count=-(-frame_count // skip),
         size=shrunk(target, PREVIEW_SIDE),
         fit=fit,
-        fps=_rate(resample_fps),
+        fps=resampled_rate(resample_fps),
     )
     sheet = sprite_sheet(frames, float(selection.fps), PREVIEW_SIDE, PREVIEW_FRAMES)
     return with_picture(sheet) | {"target": list(target), "taken": frame_count}
 
 
 def with_picture(sheet: SpriteSheet) -> dict:
-    """A sheet's layout with its picture as a data address."""
+    """A sheet's layout with its picture as a data URL."""
     encoded = base64.b64encode(sheet.jpeg).decode("ascii")
     return sheet.layout() | {"picture": f"data:image/jpeg;base64,{encoded}"}
 
 
-def _rate(resample_fps: float) -> Fraction | None:
-    return Fraction(resample_fps).limit_denominator(1001) if resample_fps else None
-
-
 def _counted(info: VideoInfo, resample_fps: float) -> tuple[int, Fraction]:
-    rate = _rate(resample_fps)
+    rate = resampled_rate(resample_fps)
     return (int(info.duration * rate), rate) if rate else (info.frames, info.fps)
 
 
@@ -116,6 +91,7 @@ def _strip(path: str, info: VideoInfo) -> dict | None:
         frames, _ = read_frames(
             path, 0, step, count, size=shrunk((info.width, info.height), _STRIP_SIDE), fit="crop"
         )
-    except VideoError:
+    except VideoError as error:
+        logging.info("Tune-A-Video: no strip of pictures: %s", error)
         return None
     return with_picture(sprite_sheet(torch.as_tensor(frames), 1.0, _STRIP_SIDE, _STRIP_FRAMES))

@@ -1,4 +1,7 @@
-"""Clips that a node shows in its own player: sheets of frames in ComfyUI's temp folder."""
+"""Clips that the page plays on a node: sprite sheets in ComfyUI's temp folder.
+
+They are for this pack's page alone. Other clients get the frames themselves from the node's IMAGE output.
+"""
 
 import json
 import uuid
@@ -10,13 +13,13 @@ import torch
 
 from ....tav_core.video.sprites import sprite_sheet
 
-# The entry in a node's ui; its values are JSON text, which ComfyUI counts as no output of the run.
+# The entry in a node's ui. Its values are JSON text, so that ComfyUI does not count them as outputs of the run.
 PLAYER = "tune_a_video"
 _SIDE = 384
 
 
 def player(clips: Sequence[tuple[str, torch.Tensor]], fps: float) -> dict[str, list[str]]:
-    """A node's ui that plays ``clips``, (caption, frames (F, H, W, 3 or more) in 0..1), in step at ``fps``."""
+    """A node's ui that plays ``clips``, (caption, frames (F, H, W, 3 or more) in 0..1), side by side at ``fps``."""
     return {PLAYER: [json.dumps({"caption": caption} | _saved(frames, fps)) for caption, frames in clips]}
 
 
