@@ -1,7 +1,7 @@
 """What the method needs to know of a program that runs a Stable Diffusion UNet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,17 @@ from .attention import AttentionMode
 # An nn.Module with attn1 and attn2, see `Host`. Type checkers take every attribute of a module for a tensor or a
 # module; a type that says more would have to be a base class that no host's blocks have.
 TransformerBlock: TypeAlias = Any
+
+_STAGES = ("down_blocks", "mid_block", "up_blocks")
+_T = TypeVar("_T")
+
+
+def in_network_order(blocks: Mapping[str, _T]) -> dict[str, _T]:
+    """``blocks`` by diffusers name, with the middle block between down and up: the order in which the network runs.
+
+    Fresh layers are drawn in this order, so that the same seed gives the same layers in every program.
+    """
+    return dict(sorted(blocks.items(), key=lambda item: _STAGES.index(item[0].split(".")[0])))
 
 
 class Host(Protocol):

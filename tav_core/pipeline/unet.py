@@ -17,7 +17,7 @@ from ..inflation.attach import BlockResidual, InflationMode, attach
 from ..inflation.attention import AttentionMode, sparse_causal_attention
 from ..inflation.chunked import ResidualBlock, attach_chunked
 from ..inflation.cross_attention import attach_shared_context
-from ..inflation.host import TransformerBlock
+from ..inflation.host import TransformerBlock, in_network_order
 from ..patching import Overrides
 
 
@@ -43,7 +43,8 @@ class DiffusersHost:
 
     def transformer_blocks(self) -> Mapping[str, TransformerBlock]:
         """See `Host.transformer_blocks`."""
-        return {n: m for n, m in self.unet.named_modules() if isinstance(m, BasicTransformerBlock)}
+        modules = self.unet.named_modules()
+        return in_network_order({n: m for n, m in modules if isinstance(m, BasicTransformerBlock)})
 
     def residual_blocks(self) -> Sequence[nn.Module]:
         """See `Host.residual_blocks`."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..inflation.attach import InflationMode
@@ -61,55 +60,59 @@ class AllocationMeter(TorchDispatchMode):
         super().__init__()
         self.live = 0
         self.peak = 0
-        self._storages: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> object:
-        aten = torch.ops.aten
-        if func is aten._local_scalar_dense.default and args[0].is_meta:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             # A number that is asked of a tensor without data: zero is finite and overflows nothing.
             return True if args[0].dtype is torch.bool else (0.0 if args[0].is_floating_point() else 0)
+        # What comes in was there before, a network's weights for example; a view of it is nothing new.
+        self._known.update(tensor.untyped_storage() for tensor in _tensors(args))
         result = func(*args, **(kwargs or {}))
         for tensor in _tensors(result):
-            self._count(tensor)
+            storage = tensor.untyped_storage()
+            if storage not in self._known:
+                self._known.add(storage)
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
         return result
 
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage not in self._storages:
-            size = storage.nbytes()
-            self._storages[storage] = size
-            weakref.finalize(storage, self._freed, size)
-            self.live += size
-            self.peak = max(self.peak, self.live)
-
-    def _freed(self, size: int) -> None:
-        self.live -= size
+    def _add(self, size: int) -> None:
+        self.live += size
+        self.peak = max(self.peak, self.live)
 
 
-class FusedAttention(TorchFunctionMode):
-    """Attention as the fused kernels do it; on the meta device torch would write out the whole score matrices."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        if func is functional.scaled_dot_product_attention:
-            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args[:3])[0]
-        return func(*args, **(kwargs or {}))
+def _tensors(values: object) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
 
 
-def _fused(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with FusedAttention():
-        return forward(*args, **kwargs)
+class _FusedAttention(torch.autograd.Function):
+    """What attention keeps and makes in the fused kernels, without the arithmetic: for tensors without data."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # (batch, heads, tokens, width), laid out as the kernels do.
+        out = q.transpose(1, 2).new_empty(q.transpose(1, 2).shape).transpose(1, 2)
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
-def _tensors(result: object) -> Iterator[Tensor]:
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, list | tuple):
-        for item in result:
-            yield from _tensors(item)
+def _attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's attention; on the meta device torch itself would write out the whole score matrices."""
+    return _FusedAttention.apply(q, k, v) if q.is_meta else _REAL_ATTENTION(q, k, v, *args, **kwargs)
+
+
+_REAL_ATTENTION = functional.scaled_dot_product_attention
 
 
 def estimate_memory(
@@ -136,12 +139,7 @@ def estimate_memory(
         tuner = Tuner(host, clip, prompt, settings, mode)
         masters = sum(parameter.nbytes for parameter in tuner.parameters.values())
         with Overrides() as overrides:
-            # Block by block and not around the whole: what is recomputed runs in the backward pass.
-            for module in (
-                *host.transformer_blocks().values(),
-                *map(tuner.temporal.__getitem__, tuner.temporal.names),
-            ):
-                overrides.wrap_forward(module, _fused)
+            overrides.set(functional, "scaled_dot_product_attention", _attention)
             with tuner:
                 tuner.gradients(0)
     # The moments are made by the first optimiser step, after the passes that were measured.

@@ -59,8 +59,8 @@ def merge(bench: Workbench):
 def weight_of(bench: Workbench, model) -> Tensor:
     """A tuned query as the model samples with it, patches merged by core."""
     with torch.inference_mode():
-        merged = bench.pack("nodes.comfy.tuning.unet").merged_weights(model)
-        return merged[QUERY.removeprefix("diffusion_model.")].float()
+        merged = dict(bench.pack("nodes.comfy.tuning.unet").merged_weights(model, torch.float32))
+        return merged[QUERY.removeprefix("diffusion_model.")]
 
 
 def delta_of(weights) -> Tensor:

@@ -6,6 +6,8 @@ import comfy.utils
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import nn
 
+from ....tav_core.inflation.host import in_network_order
+
 ATTENTION_KEY = ".attn1.to_q.weight"
 
 
@@ -17,8 +19,7 @@ def block_paths(unet_config: Mapping) -> dict[str, str]:
         for theirs, ours in renamed.items()
         if theirs.endswith(ATTENTION_KEY)
     }
-    stages = ("down_blocks", "mid_block", "up_blocks")
-    return dict(sorted(paths.items(), key=lambda item: stages.index(item[0].split(".")[0])))
+    return in_network_order(paths)
 
 
 def blocks_at(unet: UNetModel, paths: Mapping[str, str]) -> dict[str, nn.Module]:

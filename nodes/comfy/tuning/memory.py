@@ -20,7 +20,7 @@ from ....tav_core.tuning.memory import (
     smaller,
 )
 from ....tav_core.tuning.settings import TuningSettings
-from .unet import TuningHost, empty_unet
+from .unet import TuningHost, shapes_only_unet
 
 # What the input 'memory' offers: GiB of the card, 0 for no change.
 PRESETS = {"as set": 0, "fits 6 GB": 6, "fits 8 GB": 8, "fits 12 GB": 12, "fits 24 GB": 24}
@@ -39,7 +39,7 @@ class ShapeHost(TuningHost):
 
     def __init__(self, model: ModelPatcher) -> None:
         self._read(model, torch.device("meta"))
-        self.unet = empty_unet(model, self.dtype, "meta").requires_grad_(False).train(False)
+        self.unet = shapes_only_unet(model, self.dtype).requires_grad_(False).train(False)
 
 
 class TuningMemory:

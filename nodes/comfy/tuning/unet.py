@@ -1,6 +1,6 @@
 """A private copy of a MODEL's UNet to tune on, with LoRAs and other weight patches merged in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import comfy.lora
 import comfy.model_management
@@ -105,27 +105,27 @@ def private_unet(model: ModelPatcher, dtype: torch.dtype) -> nn.Module:
 
     Weights stored in a dtype that cannot be computed with (fp8) are kept in ``dtype``.
     """
-    unet = empty_unet(model, dtype, "cpu")
-    unet.load_state_dict({key: weight.to(unet.dtype) for key, weight in merged_weights(model).items()})
+    unet = shapes_only_unet(model, dtype)
+    # The weights themselves, not copies: at its peak this takes the UNet's size once.
+    unet.load_state_dict(dict(merged_weights(model, unet.dtype)), assign=True)
     return unet
 
 
-def empty_unet(model: ModelPatcher, dtype: torch.dtype, device: str) -> nn.Module:
-    """A UNet of ``model``'s class and configuration on ``device``, its weights not set; see `private_unet`."""
+def shapes_only_unet(model: ModelPatcher, dtype: torch.dtype) -> nn.Module:
+    """A UNet of ``model``'s class and configuration on the meta device, without data; see `private_unet`."""
     source = model.model
     stored = source.get_dtype()
     stored = stored if stored in (torch.float16, torch.bfloat16, torch.float32) else dtype
     config = {**source.model_config.unet_config, "dtype": stored}
-    return type(source.diffusion_model)(**config, device=device, operations=EagerOps)
+    return type(source.diffusion_model)(**config, device="meta", operations=EagerOps)
 
 
 @torch.no_grad()
-def merged_weights(model: ModelPatcher) -> dict[str, Tensor]:
-    """The UNet's state dict on the CPU with all weight patches of ``model`` merged in, in float32 where patched.
+def merged_weights(model: ModelPatcher, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """The UNet's state dict on the CPU in ``dtype``, with all weight patches of ``model`` merged in float32.
 
-    Raises ValueError for quantised weights that are no floating-point numbers.
+    Raises ValueError for quantised weights that are not floating-point numbers.
     """
-    weights = {}
     for key, (origin, *patches) in model.get_key_patches(PREFIX).items():
         weight, convert = origin
         weight = convert(weight.detach().to("cpu", copy=True), inplace=True)
@@ -136,5 +136,4 @@ def merged_weights(model: ModelPatcher) -> dict[str, Tensor]:
             )
         if patches:
             weight = comfy.lora.calculate_weight(patches, weight.float(), key)
-        weights[key.removeprefix(PREFIX)] = weight
-    return weights
+        yield key.removeprefix(PREFIX), weight.to(dtype)
