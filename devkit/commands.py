@@ -25,6 +25,7 @@ COMMANDS = {
         "devkit.bench", "measure edits, speed and memory, or tuning steps (bench edits, speed, loss)"
     ),
     "thumbnails": Command("devkit.thumbnails", "run the example workflows and make their pictures"),
+    "locale": Command("devkit.locale", "write the English names and tooltips from the nodes"),
     "lint": Command("devkit.lint", "ruff over everything, mypy over tav_core"),
     "screenshots": Command("devkit.screenshots", "take the README's pictures from ComfyUI's page"),
     "fuzz": Command("devkit.fuzz", "fuzz what reads files and schedules, coverage-guided"),

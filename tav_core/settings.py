@@ -4,7 +4,6 @@ ComfyUI's inputs, the command line's options, the checks of web requests, the ex
 made from these fields, so that a default, a range or a help text is written once.
 """
 
-from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -76,6 +75,6 @@ def settings_of(owner: type[Settings]) -> dict[str, Setting]:
     }
 
 
-def defaults_of(owner: type[Settings]) -> Mapping[str, Any]:
+def defaults_of(owner: type[Settings]) -> dict[str, Any]:
     """The default of every setting of a dataclass."""
     return {name: known.default for name, known in settings_of(owner).items()}

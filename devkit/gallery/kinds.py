@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tav_core.diffusion.settings import Sampling, Strengths
+from tav_core.inflation.attach import InflationMode
+from tav_core.settings import defaults_of
+from tav_core.tuning.settings import RunSettings, TuningSettings
+from tav_core.video.settings import FrameSelection
+
 CHECKPOINT = "tiny-world.safetensors"
 DREAMBOOTH = "tiny-world-dreambooth.safetensors"
 SECOND = "tiny-world-2.safetensors"
@@ -31,27 +37,25 @@ class Kind(NamedTuple):
     height: int
 
 
-_TUNING = {
-    "steps": 120,
-    "learning_rate": 0.0003,
-    "seed": 0,
-    "trainable": "queries + temporal",
-    "gradient_checkpointing": "automatic",
-    "filename_prefix": "tuned",
-    "save_every": 100,
-    "query_rank": 0,
-    "lr_scheduler": "constant",
-    "lr_warmup_steps": 0,
-    "weight_decay": 0.01,
-    "max_grad_norm": 1.0,
-    "min_snr_gamma": 0.0,
-    "gradient_accumulation_steps": 1,
-    "resume": True,
-    "frames_per_step": 0,
-    "memory": "as set",
-    "timesteps": "low-discrepancy",
-    "temporal_lr_scale": 3.0,
+# The widgets of Tune on One Video that stand before one of its settings.
+_BEFORE = {
+    "query_rank": {"filename_prefix": "tuned", "save_every": RunSettings().save_every},
+    "frames_per_step": {"resume": RunSettings().resume},
+    "timesteps": {"memory": "as set"},
 }
+_SMALL = {
+    "steps": 120,
+    "learning_rate": 3e-4,
+    "temporal_lr_scale": 3.0,
+    "gradient_checkpointing": "automatic",
+}
+_TUNING = {
+    name: value
+    for setting, default in defaults_of(TuningSettings).items()
+    for name, value in (*_BEFORE.get(setting, {}).items(), (setting, _SMALL.get(setting, default)))
+}
+_FRAMES = defaults_of(FrameSelection) | {"frame_count": FRAMES, "width": SIZE, "height": SIZE}
+_SAMPLING, _ETA = {"steps": STEPS, "cfg": CFG, "seed": Sampling().seed}, {"eta": Sampling().eta}
 _PAIR = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 _WEIGHTS_FILE = {"weights": "TAV_WEIGHTS", "info": "STRING"}
 _SAVED = {"filename_prefix": "tuned", "precision": "fp32 (exact)"}
@@ -133,21 +137,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVLoadVideo": Kind(
             {"video_input": "VIDEO"},
             _VIDEO,
-            {
-                "video": CLIP,
-                "start_frame": 0,
-                "frame_stride": 1,
-                "frame_count": FRAMES,
-                "width": SIZE,
-                "height": SIZE,
-                "fit": "crop",
-                "resample_fps": 0.0,
-            },
+            {"video": CLIP} | _FRAMES,
             660,
         ),
-        "TAVInflateModel": Kind(
-            {"model": "MODEL"}, _same("MODEL"), {"attention": "first+previous", "norm": "joint"}, 140
-        ),
+        "TAVInflateModel": Kind({"model": "MODEL"}, _same("MODEL"), defaults_of(InflationMode), 140),
         "TAVTune": Kind(
             {"model": "MODEL", "latent": "LATENT", "positive": "CONDITIONING"},
             {"MODEL": "MODEL", "weights": "TAV_WEIGHTS", "loss_map": "LOSS_MAP"},
@@ -157,7 +150,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVApplyWeights": Kind(
             {"model": "MODEL", "weights": "TAV_WEIGHTS"},
             _same("MODEL"),
-            {"query_strength": 1.0, "temporal_strength": 1.0},
+            defaults_of(Strengths),
             140,
         ),
         "TAVSaveWeights": Kind({"weights": "TAV_WEIGHTS"}, {}, _SAVED, 170),
@@ -193,10 +186,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVSample": Kind(
             {"model": "MODEL"} | _PAIR | {"latent": "LATENT", "mask": "MASK"},
             _same("LATENT"),
-            {"steps": STEPS, "cfg": CFG, "seed": 0, "start": "inverted clip", "eta": 0.0},
+            _SAMPLING | {"start": "inverted clip"} | _ETA,
             480,
         ),
-        "TAVDDIMSampler": Kind({}, _same("SAMPLER"), {"direction": "sampling", "eta": 0.0}, 120),
+        "TAVDDIMSampler": Kind({}, _same("SAMPLER"), {"direction": "sampling"} | _ETA, 120),
         "TAVDDIMSigmas": Kind(
             {"model": "MODEL"},
             _same("SIGMAS"),

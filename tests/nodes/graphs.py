@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from tav_core.inflation.attach import InflationMode
+from tav_core.settings import defaults_of
+from tav_core.tuning.settings import TuningSettings
+from tav_core.video.settings import FrameSelection
+
 CHECKPOINT = "tiny-world.safetensors"
 
 # The settings of TAVTune that suit tests.
-TUNING = {
+TUNING = defaults_of(TuningSettings) | {
     "steps": 2,
     "learning_rate": 1e-3,
-    "seed": 0,
-    "trainable": "queries + temporal",
     "gradient_checkpointing": "none",
     "filename_prefix": "test/tuned",
     "save_every": 0,
-    "query_rank": 0,
-    "lr_scheduler": "constant",
-    "lr_warmup_steps": 0,
-    "weight_decay": 0.01,
-    "max_grad_norm": 1.0,
-    "min_snr_gamma": 0.0,
-    "gradient_accumulation_steps": 1,
 }
 
 
@@ -43,20 +39,15 @@ def base(frames: int = 3, size: int = 64) -> dict:
         "clip": node(
             "TAVLoadVideo",
             video="square.mp4",
-            start_frame=0,
-            frame_stride=1,
-            frame_count=frames,
-            width=size,
-            height=size,
-            fit="crop",
+            **defaults_of(FrameSelection) | {"frame_count": frames, "width": size, "height": size},
         ),
         "latent": node("VAEEncode", pixels=link("clip"), vae=link("ckpt", 2)),
     }
 
 
-def inflate(model: list, attention: str = "first+previous", norm: str = "joint") -> dict:
+def inflate(model: list, **changes) -> dict:
     """TAVInflateModel."""
-    return node("TAVInflateModel", model=model, attention=attention, norm=norm)
+    return node("TAVInflateModel", model=model, **defaults_of(InflationMode) | changes)
 
 
 def tune(model: list, **changes) -> dict:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from tav_core.diffusion.settings import Inversion, Sampling, Strengths
+from tav_core.inflation.attach import InflationMode
+from tav_core.settings import settings_of
+from tav_core.tuning.settings import RunSettings, TuningSettings
+from tav_core.video.settings import FrameSelection
+
 ROOT = Path(__file__).parents[2]
 NODES = sorted((ROOT / "nodes").glob("*.py"))
 CORE = sorted((ROOT / "tav_core").rglob("*.py"))
 HOST_ONLY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
 HOST_ONLY |= {"latent_preview", "execution"}
+OWNERS = (TuningSettings, RunSettings, InflationMode, Inversion, Sampling, Strengths, FrameSelection)
 # What the declared packages are called in an import, where that differs.
 IMPORT_NAMES = {"opencv-python": "cv2", "opencv-python-headless": "cv2", "pillow": "PIL"}
 
@@ -87,6 +96,43 @@ def test_numbers_have_a_sensible_range_and_choices_a_default(schemas: list) -> N
                 assert entry.min <= entry.default <= entry.max, name
             elif kind == "COMBO" and entry.default is not None:
                 assert entry.default in entry.options, name
+
+
+def test_defaults_of_inputs_are_written_once(classes: list) -> None:
+    """In the schema; `Node` hands them to execute. Those of settings are in tav_core."""
+    settings = {name for owner in OWNERS for name in settings_of(owner)}
+    for path in NODES:
+        for entry in ast.walk(parsed(path)):
+            call = ast.unparse(entry.func) if isinstance(entry, ast.Call) else ""
+            if re.fullmatch(r"io\.(Int|Float|Combo|Boolean)\.Input", call):
+                name = ast.literal_eval(entry.args[0])
+                # The inversion's guidance is another than the sampling's.
+                known = (path.name, name) == ("ddim_inversion.py", "cfg")
+                assert known or name not in settings, f"{path.name}: use input_for for {name}"
+    for node in classes:
+        assert inspect.getfullargspec(node.execute.__func__.__wrapped__).defaults is None, node.__name__
+
+
+def test_inputs_that_are_left_out_have_the_schema_s_defaults_and_numbers_are_checked(pack) -> None:
+    api = importlib.import_module("comfy_api.latest").io
+    bounded = api.Float.Input("rate", default=0.5, min=0.0, max=1.0, optional=True)
+
+    class TAVExample(pack("nodes.comfy.node").Node):
+        @classmethod
+        def define_schema(cls):
+            inputs = [api.Latent.Input("latent"), bounded, api.Mask.Input("mask", optional=True)]
+            return api.Schema(node_id="TAVExample", inputs=inputs)
+
+        @classmethod
+        def execute(cls, latent, rate, mask):
+            return cls, latent, rate, mask
+
+    clone = TAVExample.PREPARE_CLASS_CLONE(None)
+    assert clone.execute(latent=1) == (clone, 1, 0.5, None)
+    assert clone.execute(2, 1.0, mask=3) == (clone, 2, 1.0, 3)
+    for wrong in (1.5, float("nan"), None, "1"):
+        with pytest.raises(ValueError, match=f"'rate' must be a number from 0.0 to 1.0, not {wrong}"):
+            clone.execute(latent=1, rate=wrong)
 
 
 def test_the_server_lists_the_nodes_as_described(schemas: list, client) -> None:

@@ -42,7 +42,7 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 def test_a_run_in_the_server_shows_itself_and_writes_its_file(client: Client, server: Server) -> None:
     prefix, stem = f"tune/run{next(_names)}", f"tune/noise{next(_names)}"
     graph = base() | {
-        "inflated": inflate(link("ckpt"), "first", "per frame"),
+        "inflated": inflate(link("ckpt"), attention="first", norm="per frame"),
         "tuned": tune(link("inflated"), steps=4, filename_prefix=prefix, seed=5),
         "plot": node("LossGraphNode", loss=link("tuned", 2), filename_prefix="loss"),
         "noise": invert(link("tuned"), steps=2),

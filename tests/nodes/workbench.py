@@ -64,9 +64,10 @@ class Workbench:
         """The class of one of core's nodes: core("nodes", "KSampler"), core("comfy_extras.nodes_pag", ...)."""
         return getattr(importlib.import_module(module), name)
 
-    def inflate(self, model: Any = None, attention: str = "first+previous", norm: str = "joint") -> Any:
+    def inflate(self, model: Any = None, attention: str | None = None, norm: str | None = None) -> Any:
         """Inflate Model."""
-        return self.run("TAVInflateModel", model=model or self.model, attention=attention, norm=norm)
+        changes = {name: mode for name, mode in (("attention", attention), ("norm", norm)) if mode}
+        return self.run("TAVInflateModel", model=model or self.model, **changes)
 
     def apply(self, weights: Any, query: float = 1.0, temporal: float = 1.0, model: Any = None) -> Any:
         """Apply Tuned Weights."""
@@ -86,21 +87,12 @@ class Workbench:
 
     def invert(self, model: Any, steps: int = STEPS, **changes: Any) -> dict:
         """DDIM Inversion."""
-        inputs = {"conditioning": self.empty, "latent": self.latent, "steps": steps, "cfg": 1.0}
+        inputs = {"conditioning": self.empty, "latent": self.latent, "steps": steps}
         return self.run("TAVDDIMInversion", model=model, **(inputs | changes))
 
     def sample(self, model: Any, latent: dict, steps: int = STEPS, **changes: Any) -> Tensor:
         """The latents of Sample Edited Video."""
-        inputs = {
-            "positive": self.edit,
-            "negative": self.empty,
-            "latent": latent,
-            "steps": steps,
-            "cfg": 4.0,
-            "seed": 0,
-            "start": "inverted clip",
-            "eta": 0.0,
-        }
+        inputs = {"positive": self.edit, "negative": self.empty, "latent": latent, "steps": steps, "cfg": 4.0}
         return self.run("TAVSample", model=model, **(inputs | changes))["samples"]
 
     @torch.inference_mode()
