@@ -2,18 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 
-import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..tav_core.metrics.clip_score import ClipScore
 from ..tav_core.metrics.consistency import frame_consistency
 from ..tav_core.metrics.psnr import frame_psnr, psnr
 from ..tav_core.metrics.warping import warping_error
+from .comfy.clip_models import clip_models, clip_score
 from .comfy.node import Node
-from .comfy.progress import room_for
 
 NO_CLIP = "none"
 GOOD_DB, FAIR_DB = 25.0, 20.0
@@ -66,7 +63,7 @@ class TAVEvaluate(Node):
                 ),
                 io.Combo.Input(
                     "clip_model",
-                    options=[NO_CLIP, *_clip_folders()],
+                    options=[NO_CLIP, *clip_models()],
                     default=NO_CLIP,
                     tooltip=(
                         "A folder in models/clip_vision with a whole CLIP model as transformers saves it, for frame"
@@ -111,7 +108,7 @@ class TAVEvaluate(Node):
             source = _same_shape("source", _pictures(source), frames)
         values = dict.fromkeys(_WORDS, math.nan)
         if clip_model != NO_CLIP:
-            score = _clip_score(clip_model)
+            score = clip_score(clip_model)
             values["frame_consistency"] = score.frame_consistency(frames)
             if prompt.strip():
                 values["text_alignment"] = score.text_alignment(frames, prompt)
@@ -235,32 +232,3 @@ def _background(name: str, mask: torch.Tensor, frames: torch.Tensor) -> torch.Te
         f"The input '{name}' holds {len(mask)} masks of {mask.shape[2]}x{mask.shape[1]}; "
         f"the video needs 1 or {n} of {w}x{h}."
     )
-
-
-def _clip_score(name: str) -> ClipScore:
-    folder = _clip_folder(name)
-    return ClipScore(folder, room_for(sum(file.stat().st_size for file in folder.glob("*.safetensors"))))
-
-
-def _clip_folders() -> list[str]:
-    """Folders in models/clip_vision that hold a whole CLIP model."""
-    found = set()
-    for root in folder_paths.get_folder_paths("clip_vision"):
-        found |= {path.parent.name for path in Path(root).glob("*/config.json") if _is_clip(path)}
-    return sorted(found)
-
-
-def _clip_folder(name: str) -> Path:
-    """Where one of `_clip_folders` is."""
-    for root in folder_paths.get_folder_paths("clip_vision"):
-        config = Path(root) / name / "config.json"
-        if name in _clip_folders() and _is_clip(config):
-            return config.parent
-    raise ValueError(f"There is no CLIP model {name!r:.90} in models/clip_vision.")
-
-
-def _is_clip(config: Path) -> bool:
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type") == "clip"
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -1,7 +1,6 @@
 """Official Tune-A-Video folders in and out, and the tuned queries as a LoRA."""
 
 import json
-import os
 from pathlib import Path
 
 import folder_paths
@@ -15,6 +14,7 @@ from .comfy import files
 from .comfy.model.base_weights import base_weights, diffusers_config
 from .comfy.model.detect import check_model
 from .comfy.node import Node
+from .comfy.official import official_folder, official_folders
 from .comfy.types import TunedWeightsType
 
 _LORAS = "loras"
@@ -58,26 +58,23 @@ class TAVLoadOfficial(Node):
 
     @classmethod
     def validate_inputs(cls, folder) -> bool | str:
-        if folder is not None and folder not in official_folders():  # None comes over a connection
-            return (
-                f"There is no official Tune-A-Video folder named {folder!r:.90} in models/{files.FOLDER}; "
-                "copy one there, with its unet folder inside."
-            )
-        return True
+        try:
+            # None comes over a connection.
+            return folder is None or bool(official_folder(folder))
+        except WeightsError as error:
+            return str(error)
 
     @classmethod
     def fingerprint_inputs(cls, folder, **kwargs) -> str:
         if folder not in official_folders():
             return ""
-        status = weights_file(_folder(folder)).stat()
+        status = weights_file(official_folder(folder)).stat()
         return f"{folder}:{status.st_mtime_ns}:{status.st_size}"
 
     @classmethod
     def execute(cls, model, folder, exact) -> io.NodeOutput:
         check_model(model)
-        if folder not in official_folders():
-            raise WeightsError(f"{folder}: there is no such folder in models/{files.FOLDER}")
-        weights = load_official(_folder(folder), _on_cpu(base_weights(model)), exact)
+        weights = load_official(official_folder(folder), _on_cpu(base_weights(model)), exact)
         return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))
 
 
@@ -176,32 +173,6 @@ class TAVSaveQueryLora(Node):
         path = files.first_free(Path(folder), name, ".safetensors")
         save_lora(path, weights, files.PRECISIONS[precision])
         return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
-
-
-def official_folders() -> list[str]:
-    """The folders in models/tune_a_video that the official code may have saved, by their path inside of it."""
-    found = set()
-    for root in folder_paths.get_folder_paths(files.FOLDER):
-        for folder, inner, _ in os.walk(root, followlinks=True):
-            relative = Path(folder).relative_to(root)
-            if relative.parts and _has_weights(Path(folder)):
-                inner.clear()
-                found.add(relative.as_posix())
-    return sorted(found)
-
-
-def _has_weights(folder: Path) -> bool:
-    try:
-        weights_file(folder)
-    except WeightsError:
-        return False
-    return True
-
-
-def _folder(name: str) -> Path:
-    """The folder of one of `official_folders`."""
-    roots = [Path(root) for root in folder_paths.get_folder_paths(files.FOLDER)]
-    return next((root / name for root in roots if _has_weights(root / name)), roots[0] / name)
 
 
 def _lora_prefix_problem(prefix: str | None) -> str | None:

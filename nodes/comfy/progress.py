@@ -1,10 +1,9 @@
-"""What ComfyUI offers to work that takes long: progress, room in memory, and its check of connected types."""
+"""Progress on the running node, and ComfyUI's check of connected types."""
 
 from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
-import torch
 from comfy_execution.validation import validate_node_input
 
 
@@ -18,13 +17,6 @@ def progress(total: int) -> Callable[[int, int], None]:
             bar.update_absolute(done, total)
 
     return report
-
-
-def room_for(size: int) -> torch.device:
-    """The device for a text or image encoder whose weights have ``size`` bytes, with room made on it."""
-    device = comfy.model_management.text_encoder_device()
-    comfy.model_management.free_memory(1.5 * size, device)
-    return device
 
 
 def connects(received: str, expected: str) -> bool:

@@ -56,7 +56,7 @@ def test_what_the_nodes_save_they_load(bench: Workbench, folder: Path) -> None:
     for _ in range(2):
         save(bench, weights, "official/rabbit")
     assert (folder / "official" / "rabbit_00002" / "unet" / "config.json").is_file()
-    assert "official/rabbit_00001" in bench.pack("nodes.official_files").official_folders()
+    assert "official/rabbit_00001" in bench.pack("nodes.comfy.official").official_folders()
     loaded = load(bench, "official/rabbit_00001")
     assert loaded.metadata == weights.metadata
     assert all(torch.equal(loaded.tensors[name], weights.tensors[name]) for name in weights.tensors)
@@ -98,7 +98,7 @@ def test_names_outside_of_the_folder_are_refused(
 
 @pytest.mark.parametrize("name", ["../escape", "/tmp", "no-such", "", "."])  # noqa: S108
 def test_only_listed_folders_are_read(bench: Workbench, name: str) -> None:
-    with pytest.raises(ValueError, match="there is no such folder in models/tune_a_video"):
+    with pytest.raises(ValueError, match="no official Tune-A-Video folder .* in models/tune_a_video"):
         load(bench, name)
     assert_plain(bench.node("TAVLoadOfficial").validate_inputs(folder=name), "models/tune_a_video")
     assert bench.node("TAVLoadOfficial").fingerprint_inputs(folder=name) == ""
