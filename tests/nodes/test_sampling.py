@@ -262,12 +262,15 @@ def test_eta_adds_seeded_noise_and_zero_adds_none(
     assert not torch.equal(first, sampled)
 
 
-def test_a_mask_on_the_clip_is_not_inverted_around(bench: Workbench, model, inverted: dict) -> None:
+def test_a_mask_on_the_clip_is_not_inverted_around(bench: Workbench, model, inverted: dict, caplog) -> None:
     mask = torch.zeros(3, 64, 64)
     mask[:, :32] = 1.0
     noise = bench.invert(model, steps=4, latent={**bench.latent, "noise_mask": mask})
     assert torch.equal(noise["samples"], inverted["samples"])
     assert "noise_mask" not in noise
+    assert "noise mask is left out" in caplog.text
+    bench.sample(model, {**inverted, "noise_mask": mask}, steps=4)
+    assert "connect the mask to the input 'mask'" in caplog.text
 
 
 def test_the_result_of_sampling_is_no_inverted_noise_any_more(

@@ -26,6 +26,8 @@ api.addEventListener(EVENT, ({ detail }) => take(detail));
 api.addEventListener("reconnected", restore);
 api.addEventListener("status", ({ detail }) => count(detail?.exec_info?.queue_remaining ?? 0));
 
+const warn = (error) => console.warn("Tune-A-Video:", error.message);
+
 const rootGraph = () => app.rootGraph ?? app.graph;
 
 /** The id of the open workflow. */
@@ -45,7 +47,7 @@ function nodeById(id) {
 /** What a run showed is sent only to the window that queued it; the others learn that one has ended, and ask. */
 function count(remaining) {
   const workflow = workflowId();
-  if (remaining < queued && workflow) restoreOutputs(workflow, LATEST).catch(() => {});
+  if (remaining < queued && workflow) restoreOutputs(workflow, LATEST).catch(warn);
   queued = remaining;
 }
 
@@ -53,7 +55,7 @@ function count(remaining) {
 export async function restore() {
   const workflow = workflowId();
   if (!workflow) return;
-  await Promise.allSettled([restoreLive(workflow), restoreOutputs(workflow, HISTORY)]);
+  await Promise.all([restoreLive(workflow), restoreOutputs(workflow, HISTORY)].map((part) => part.catch(warn)));
 }
 
 async function restoreLive(workflow) {
@@ -84,7 +86,7 @@ function take(state) {
   const joined = join(panel.state, state);
   if (joined === null) {
     // Events were missed; the whole state is one request away.
-    restoreLive(state.workflow).catch(() => {});
+    restoreLive(state.workflow).catch(warn);
     return;
   }
   panel.state = joined;

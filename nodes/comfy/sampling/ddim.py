@@ -3,6 +3,7 @@
 ControlNet, area conditions, interrupts and other patches of the MODEL work as with any of ComfyUI's samplers.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,7 +90,12 @@ def invert(
     sigmas = inversion_sigmas(model, steps, strength)
     trajectory: list[Tensor] | None = [] if keep_trajectory else None
     samples = _run(model, inversion_sampler(trajectory), sigmas, guidance, latent["samples"], 0, reporter)
-    # Without its mask: sampling would hold the masked part at its start, which is now noise.
+    # Core's samplers would hold the part outside of a mask at their start, which is now noise.
+    if "noise_mask" in latent:
+        logging.warning(
+            "DDIM Inversion: the latent's noise mask is left out, the whole clip is inverted; "
+            "connect the mask to Sample Edited Video"
+        )
     result = _without(latent, "noise_mask", TRAJECTORY)
     result |= {"samples": samples, INVERTED: (float(sigmas[-1]), strength, _sum(samples))}
     return result if trajectory is None else result | {TRAJECTORY: trajectory}
@@ -111,6 +117,10 @@ def sample(
     Latents that were inverted a part of the way to noise are sampled from there. Raises ValueError if ``latent`` is
     not inverted, or lacks the trajectory that a mask needs.
     """
+    if mask is None and "noise_mask" in latent:
+        logging.warning(
+            "Sample Edited Video: the latent's noise mask is not used; connect the mask to the input 'mask'"
+        )
     samples = latent["samples"]
     level, strength = _inverted_to(latent) if start == "inverted clip" else (None, 1.0)
     sigmas = sampling_sigmas(model, steps, strength)
@@ -184,6 +194,11 @@ def _at_level(model: ModelPatcher, samples: Tensor, level: float | None, sigma: 
                 "The input 'latent' is a clean clip, not inverted noise; connect DDIM Inversion, "
                 "or set 'start' to random noise."
             )
+        logging.info(
+            "Sample Edited Video: the latent does not say how far it was inverted (another node made or changed it); "
+            "it is taken for the noise level %.2f",
+            sigma,
+        )
         return samples
     scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
     return samples if scale == 1.0 else inner.process_latent_out(inner.process_latent_in(samples) * scale)
