@@ -12,7 +12,7 @@ from .comfy.sampling.ddim import Guidance, invert
 
 
 class TAVDDIMInversion(Node):
-    """Carries a clip's latents to noise that remembers its structure (Tune-A-Video, section 3.3)."""
+    """DDIM inversion: a clip's latents to the noise from which sampling rebuilds it (Tune-A-Video, section 3.3)."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

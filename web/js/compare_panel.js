@@ -54,7 +54,7 @@ class ComparePanel {
   }
 
   async take(output) {
-    // The window that queued a run hears of its clips twice.
+    // The window that queued a run gets its output twice.
     const key = sheetsKey(output);
     if (!key || key === this.shown) return;
     this.shown = key;

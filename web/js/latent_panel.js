@@ -25,7 +25,7 @@ export function addLatentPanel(node) {
       const name = state.sheet && `${state.prompt}-${state.sheet.number}`;
       if (!name || name === shown) return;
       shown = name;
-      // A picture that is gone is no matter: the next one comes with the next step.
+      // A missing picture does not matter: the next one comes with a later step.
       const sheet = await SpriteSheet.load(pictureUrl(state), state.sheet).catch(() => null);
       if (sheet && name === shown) player.show([sheet]);
     },

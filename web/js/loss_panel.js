@@ -47,11 +47,11 @@ class LossPanel {
     this.stop.hidden = !running || state.stopping;
     this.resume.hidden = !["stopped", "interrupted"].includes(state?.status);
     this.stop.disabled = this.resume.disabled = false;
-    [this.status.textContent, this.detail.textContent] = state ? this.words(state) : ["", translate("lossLater")];
+    [this.status.textContent, this.detail.textContent] = state ? this.texts(state) : ["", translate("lossLater")];
     this.draw();
   }
 
-  words(state) {
+  texts(state) {
     const { step = 0, steps = 0, steps_per_second: pace, seconds_left: left, memory, file, found } = state.data;
     const losses = state.series.losses ?? [];
     const made = translate("step", { step, steps });

@@ -5,7 +5,7 @@ import { translate } from "./translations.js";
 
 const PREFIX = "/tune_a_video";
 
-/** An answer that is no success; its message can be shown as it is. */
+/** A failed request; its message can be shown as it is. */
 export class ServerError extends Error {}
 
 async function ask(path, options) {

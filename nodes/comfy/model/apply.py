@@ -35,5 +35,8 @@ def apply_weights(
         patches = query_patches(model, query_deltas(weights.tensors))
         taken = tuned.add_patches(patches, query_strength)
         if len(taken) != len(patches):
-            logging.warning("Tune-A-Video: %d query weights found no place", len(patches) - len(taken))
+            logging.warning(
+                "Tune-A-Video: %d query weights fit no weight of the model and are left out",
+                len(patches) - len(taken),
+            )
     return tuned

@@ -17,9 +17,9 @@ def torch_attention(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> T
 
 
 def fused_on_cpu(transformer_options: dict | None, device: torch.device) -> dict | None:
-    """``transformer_options`` with torch's attention on a CPU, where nobody chose another.
+    """``transformer_options`` with torch's attention on a CPU, unless another was chosen.
 
-    Unless told otherwise, ComfyUI computes attention on a CPU in slices with a function made for small GPUs, which
+    By default ComfyUI computes attention on a CPU in slices with a function made for small GPUs, which
     takes twice the time and memory of torch's.
     """
     chosen = comfy_attention.optimized_attention is not comfy_attention.attention_sub_quad

@@ -1,4 +1,4 @@
-"""Layers of ComfyUI's kind for the modules that the pack makes itself."""
+"""Layers that cast their weights as ComfyUI's do, for the modules that the pack makes itself."""
 
 import comfy.ops
 import torch

@@ -52,7 +52,7 @@ def chosen(
     path = video_path(name)
     info = glance(path)
     total, _ = _counted(info, resample_fps)
-    # Of many frames only some are read; the whole choice must be there all the same.
+    # Of many frames only some are read, but the clip must have all of the chosen ones.
     skip = -(-frame_count // PREVIEW_FRAMES)
     if skip > 1 and total and largest_count(total, start_frame, frame_stride) < frame_count:
         skip = 1

@@ -174,7 +174,7 @@ def reporting(kind: str, extra_pnginfo: Any, interval: float = INTERVAL) -> Iter
     """A reporter for the node that runs; on leaving it reports how the node ended, also by an interrupt or an error.
 
     ``kind`` is "tuning", "inversion" or "sampling"; ``extra_pnginfo`` is the node's hidden input of that name.
-    Pages hear of changes at most every ``interval`` seconds.
+    Changes are sent at most every ``interval`` seconds.
     """
     context = get_executing_context()
     prompt, node = (context.prompt_id, context.node_id) if context else ("", "")
