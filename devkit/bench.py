@@ -6,8 +6,11 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
+
+from tav_core.settings import settings_of
+from tav_core.tuning.settings import TuningSettings
 
 from .paths import ASSETS, OUTPUT, TINY_CHECKPOINT
 from .say import DevError, say
@@ -63,7 +66,7 @@ def edits(argv: Sequence[str]) -> int:
     if options.sheets:
         say(f"wrote {len(write_sheets(plan, options.sheets))} pictures into {options.sheets}")
     if options.json:
-        settings = {f.name: getattr(cases.settings, f.name) for f in fields(cases.settings)}
+        settings = asdict(cases.settings)
         report = {
             "cases": cases.name,
             "settings": settings,
@@ -115,7 +118,7 @@ def _parse_edits(argv: Sequence[str], rows: list[str], cases_file) -> argparse.N
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N edits")
     parser.add_argument(
         "--set", action="append", type=_setting(cases_file.Settings), default=[], metavar="NAME=VALUE",
-        help="change a setting of the cases file (repeatable), e.g. guidance=7",
+        help="change a setting of the cases file (repeatable), e.g. cfg=7 or tuning.steps=500",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables for the README there")
@@ -150,7 +153,9 @@ def _names(known: list[str]) -> Callable[[str], list[str]]:
 
 
 def _setting(settings: type) -> Callable[[str], tuple[str, object]]:
-    names = [field.name for field in fields(settings)]
+    names = [field.name for field in fields(settings)] + [
+        f"tuning.{name}" for name in settings_of(TuningSettings)
+    ]
 
     def parse(text: str) -> tuple[str, object]:
         name, _, value = text.partition("=")

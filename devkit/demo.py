@@ -10,6 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tav_core.diffusion.settings import Inversion
+from tav_core.settings import values_of
+from tav_core.tuning.settings import TuningSettings
+from tav_core.video.settings import FrameSelection
+
 from . import edits
 from .bars import StageBars
 from .client import Client, Result
@@ -22,11 +27,8 @@ from .workflow import find, find_one, set_inputs, to_api
 _BASE = COMFYUI_HOME / "demo"
 _WORKFLOW = WORKFLOWS / "quickstart.json"
 # The workflow's own settings suit the tiny checkpoint; these, the paper's, a full one.
-_FULL_SIZE = (512, 512)
-_FULL_STEPS = 300
-_FULL_LEARNING_RATE = 3e-5
-_FULL_DRAWS = {"timesteps": "random", "temporal_lr_scale": 1.0}
-_FULL_STRENGTH = 1.0
+_FULL_CLIP = FrameSelection()
+_FULL_TUNING = TuningSettings.official(steps=300)
 _LABEL = 30  # characters of an edit shown beside its progress bar
 
 
@@ -85,9 +87,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     options = parser.parse_args(argv)
     if options.checkpoint:
-        options.size = options.size or _FULL_SIZE
-        options.steps = options.steps or _FULL_STEPS
-        options.learning_rate = options.learning_rate or _FULL_LEARNING_RATE
+        options.size = options.size or (_FULL_CLIP.width, _FULL_CLIP.height)
+        options.steps = options.steps or _FULL_TUNING.steps
+        options.learning_rate = options.learning_rate or _FULL_TUNING.learning_rate
     return options
 
 
@@ -114,9 +116,11 @@ def _apply(prompt: dict, options: argparse.Namespace, checkpoint: str, video: st
     set_inputs(prompt, {"CheckpointLoaderSimple": {"ckpt_name": checkpoint}, "TAVLoadVideo": load})
     tuning = {"steps": options.steps, "learning_rate": options.learning_rate}
     tuning = {name: value for name, value in tuning.items() if value}
-    set_inputs(prompt, {"TAVTune": tuning | (_FULL_DRAWS if options.checkpoint else {})})
     if options.checkpoint:
-        set_inputs(prompt, {"TAVDDIMInversion": {"strength": _FULL_STRENGTH}})
+        # How much is checkpointed is left to the memory that is free.
+        tuning = values_of(_FULL_TUNING) | {"gradient_checkpointing": "automatic"} | tuning
+        set_inputs(prompt, {"TAVDDIMInversion": {"strength": Inversion().strength}})
+    set_inputs(prompt, {"TAVTune": tuning})
     if options.prompt:
         edits.set_prompt(prompt, options.prompt)
     if options.edit:

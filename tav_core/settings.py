@@ -77,4 +77,9 @@ def settings_of(owner: type[Settings]) -> dict[str, Setting]:
 
 def defaults_of(owner: type[Settings]) -> dict[str, Any]:
     """The default of every setting of a dataclass."""
-    return {name: known.default for name, known in settings_of(owner).items()}
+    return values_of(owner())
+
+
+def values_of(chosen: Settings) -> dict[str, Any]:
+    """The value of every setting in ``chosen``."""
+    return {name: getattr(chosen, name) for name in settings_of(type(chosen))}

@@ -11,13 +11,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from devkit.world.clips import TRAJECTORIES, Actor, ClipPlan, inside, render_clip
+from devkit.world.settings import CLIP, INVERSION, SAMPLING, TUNING
 from devkit.world.vocabulary import BACKGROUNDS, NEW_WORD, OBJECTS, STYLES, Meaning, caption, parse_caption
+from tav_core.diffusion.settings import Inversion, Sampling
 from tav_core.inflation.attach import InflationMode
+from tav_core.settings import settings_of
 from tav_core.tuning.settings import TuningSettings
 
 KINDS = ("object", "background", "style", "several")
@@ -33,65 +36,37 @@ class CasesError(ValueError):
 class Settings:
     """How every case of a file is run.
 
-    frames: length of the clips. tuning_steps .. temporal_lr_scale: see `TuningSettings`. steps: of inversion and of
-    sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. strength: how
-    much of the way to noise it goes, 0..1. guidance: of sampling an edit; the reconstruction has none.
+    frames: length of the clips. tuning: besides seed and trainable, which seeds and rows choose. steps: of inversion
+    and of sampling. inversion_prompt: the clip is inverted under the "source" sentence or the "empty" one. strength:
+    how much of the way to noise it goes, 0..1. cfg: of sampling an edit; the reconstruction has none.
     image_strength: of the weaker of the two image-to-image rows. control_strength: of the ControlNet, 0..2. seeds:
     every case is run once with each, for tuning and noise.
     """
 
-    frames: int = 16
-    tuning_steps: int = 120
-    learning_rate: float = 3e-4
-    lr_scheduler: str = "constant"
-    lr_warmup_steps: int = 0
-    weight_decay: float = 1e-2
-    gradient_accumulation_steps: int = 1
-    min_snr_gamma: float = 0.0
-    timesteps: str = "low-discrepancy"
-    temporal_lr_scale: float = 3.0
-    query_rank: int = 0
-    attention: str = "first+previous"
-    norm: str = "joint"
-    steps: int = 25
+    frames: int = CLIP.frame_count
+    tuning: TuningSettings = replace(TUNING, gradient_checkpointing="none")
+    attention: str = InflationMode().attention
+    norm: str = InflationMode().norm
+    steps: int = INVERSION.steps
     inversion_prompt: str = "empty"
-    strength: float = 0.5
-    guidance: float = 6.0
+    strength: float = INVERSION.strength
+    cfg: float = SAMPLING.cfg
     image_strength: float = 0.3
     control_strength: float = 1.0
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        self.tuning(0, "queries + temporal")
         InflationMode(self.attention, self.norm)
-        for name in ("frames", "tuning_steps", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        Inversion(self.steps, self.strength)
+        Sampling(self.steps, self.cfg)
+        if self.frames < 1:
+            raise ValueError("frames must be at least 1")
         if self.inversion_prompt not in ("source", "empty"):
             raise ValueError("inversion_prompt must be source or empty")
-        for name in ("strength", "image_strength"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1")
+        if not 0 < self.image_strength <= 1:
+            raise ValueError("image_strength must be above 0 and at most 1")
         if not 0 <= self.control_strength <= 2:
             raise ValueError("control_strength must be from 0 to 2")
-
-    def tuning(self, seed: int, trainable: str) -> TuningSettings:
-        """The settings of a tuning run."""
-        return TuningSettings(
-            steps=self.tuning_steps,
-            learning_rate=self.learning_rate,
-            lr_scheduler=self.lr_scheduler,
-            lr_warmup_steps=self.lr_warmup_steps,
-            weight_decay=self.weight_decay,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            min_snr_gamma=self.min_snr_gamma,
-            timesteps=self.timesteps,
-            temporal_lr_scale=self.temporal_lr_scale,
-            query_rank=self.query_rank,
-            trainable=trainable,
-            gradient_checkpointing="none",
-            seed=seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +125,7 @@ class Cases:
 
 
 def load_cases(path: Path, changes: Mapping[str, Any] | None = None) -> Cases:
-    """Read a cases file; ``changes`` replace some of its settings.
+    """Read a cases file; ``changes`` replace some of its settings, "tuning.steps" that of tuning.
 
     Raises CasesError, naming the place, if it is no sound cases file.
     """
@@ -160,7 +135,7 @@ def load_cases(path: Path, changes: Mapping[str, Any] | None = None) -> Cases:
         raise CasesError(f"{path}: {error}") from error
     try:
         _only(content, {"name", "settings", "sources"}, "the file")
-        settings = _settings({**content.get("settings", {}), **(changes or {})})
+        settings = _settings(content.get("settings", {}), changes or {})
         sources = tuple(_source(entry, settings.frames) for entry in content["sources"])
         if len({source.id for source in sources}) < len(sources):
             raise CasesError("two sources have the same id")
@@ -183,12 +158,15 @@ def kind_of(source: Meaning, edit: Meaning) -> str:
     return changed[0] if len(changed) == 1 else "several"
 
 
-def _settings(entry: Mapping[str, Any]) -> Settings:
-    _only(entry, {f.name for f in dataclasses.fields(Settings)}, "the settings")
-    values = dict(entry)
+def _settings(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
+    own = {name: value for name, value in changes.items() if "." not in name}
+    values, tuning = {**entry, **own}, dict(entry.get("tuning", {}))
+    tuning |= {name.partition(".")[2]: value for name, value in changes.items() if "." in name}
+    _only(values, {f.name for f in dataclasses.fields(Settings)}, "the settings")
+    _only(tuning, set(settings_of(TuningSettings)), "tuning")
     if "seeds" in values:
         values["seeds"] = tuple(int(seed) for seed in values["seeds"])
-    return Settings(**values)
+    return Settings(**{**values, "tuning": replace(Settings.tuning, **tuning)})
 
 
 def _source(entry: Mapping[str, Any], frames: int) -> Source:
@@ -205,7 +183,7 @@ def _source(entry: Mapping[str, Any], frames: int) -> Source:
     if not inside(render_clip(source.plan(frames))):
         raise CasesError(f"source {name}: a sprite leaves the picture; correct start, end or size")
     edits = tuple(_edit(edit, source) for edit in entry["edits"])
-    return dataclasses.replace(source, edits=edits)
+    return replace(source, edits=edits)
 
 
 _ACTOR = {"sprite", "trajectory", "start", "end", "size", "end_size"}

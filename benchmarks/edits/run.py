@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -81,7 +81,7 @@ class SourceRun:
         """The clip as ``row`` edits it towards ``prompt``."""
         if row.start == "source":
             return Result(self.frames, {})
-        return self._sample(row, prompt, self.settings.guidance)
+        return self._sample(row, prompt, self.settings.cfg)
 
     def reconstruction(self, row: Row) -> Result | None:
         """The clip inverted and sampled again under its own sentence, unguided; None for rows that do not invert."""
@@ -139,7 +139,7 @@ class SourceRun:
 
     def _tune(self, mode: InflationMode, trainable: str) -> Tuned:
         latents, _ = self._latents()
-        settings = self.settings.tuning(self.seed, trainable)
+        settings = replace(self.settings.tuning, seed=self.seed, trainable=trainable)
         context = self.model.embed(self.source.prompt)
         with Tuner(self.model.host, latents, context, settings, mode) as tuner:
             for _ in range(settings.steps):

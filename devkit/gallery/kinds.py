@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tav_core.diffusion.settings import Sampling, Strengths
+from tav_core.diffusion.settings import Strengths
 from tav_core.inflation.attach import InflationMode
-from tav_core.settings import defaults_of
-from tav_core.tuning.settings import RunSettings, TuningSettings
-from tav_core.video.settings import FrameSelection
+from tav_core.settings import values_of
+from tav_core.tuning.settings import RunSettings
+
+from ..world import settings as small
 
 CHECKPOINT = "tiny-world.safetensors"
 DREAMBOOTH = "tiny-world-dreambooth.safetensors"
@@ -21,7 +22,8 @@ LORA = "tiny-world-lora.safetensors"
 CONTROLNET = "tiny-world-controlnet.safetensors"
 CLIP, MASK_CLIP, SECOND_CLIP = "sample.mp4", "sample-mask.mp4", "sample-2.mp4"
 LONG_CLIP, LONG_FRAMES = "sample-long.mp4", 48
-FRAMES, SIZE, STEPS, STRENGTH, CFG = 16, 128, 25, 0.5, 6.0
+FRAMES, SIZE = small.CLIP.frame_count, small.CLIP.width
+STEPS, STRENGTH, CFG = small.SAMPLING.steps, small.INVERSION.strength, small.SAMPLING.cfg
 
 
 class Kind(NamedTuple):
@@ -43,19 +45,13 @@ _BEFORE = {
     "frames_per_step": {"resume": RunSettings().resume},
     "timesteps": {"memory": "as set"},
 }
-_SMALL = {
-    "steps": 120,
-    "learning_rate": 3e-4,
-    "temporal_lr_scale": 3.0,
-    "gradient_checkpointing": "automatic",
-}
 _TUNING = {
     name: value
-    for setting, default in defaults_of(TuningSettings).items()
-    for name, value in (*_BEFORE.get(setting, {}).items(), (setting, _SMALL.get(setting, default)))
-}
-_FRAMES = defaults_of(FrameSelection) | {"frame_count": FRAMES, "width": SIZE, "height": SIZE}
-_SAMPLING, _ETA = {"steps": STEPS, "cfg": CFG, "seed": Sampling().seed}, {"eta": Sampling().eta}
+    for setting, chosen in values_of(small.TUNING).items()
+    for name, value in (*_BEFORE.get(setting, {}).items(), (setting, chosen))
+} | {"gradient_checkpointing": "automatic"}
+_SAMPLING = {name: getattr(small.SAMPLING, name) for name in ("steps", "cfg", "seed")}
+_ETA = {"eta": small.SAMPLING.eta}
 _PAIR = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 _WEIGHTS_FILE = {"weights": "TAV_WEIGHTS", "info": "STRING"}
 _SAVED = {"filename_prefix": "tuned", "precision": "fp32 (exact)"}
@@ -137,10 +133,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVLoadVideo": Kind(
             {"video_input": "VIDEO"},
             _VIDEO,
-            {"video": CLIP} | _FRAMES,
+            {"video": CLIP} | values_of(small.CLIP),
             660,
         ),
-        "TAVInflateModel": Kind({"model": "MODEL"}, _same("MODEL"), defaults_of(InflationMode), 140),
+        "TAVInflateModel": Kind({"model": "MODEL"}, _same("MODEL"), values_of(InflationMode()), 140),
         "TAVTune": Kind(
             {"model": "MODEL", "latent": "LATENT", "positive": "CONDITIONING"},
             {"MODEL": "MODEL", "weights": "TAV_WEIGHTS", "loss_map": "LOSS_MAP"},
@@ -150,7 +146,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TAVApplyWeights": Kind(
             {"model": "MODEL", "weights": "TAV_WEIGHTS"},
             _same("MODEL"),
-            defaults_of(Strengths),
+            values_of(Strengths()),
             140,
         ),
         "TAVSaveWeights": Kind({"weights": "TAV_WEIGHTS"}, {}, _SAVED, 170),

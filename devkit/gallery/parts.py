@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+from tav_core.settings import defaults_of
+from tav_core.tuning.settings import TuningSettings
+
+from ..world.settings import TUNING
 from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Node, Socket
 from .kinds import CHECKPOINT, MASK_CLIP
 
 SOURCE = "a rabbit on the grass"
 SHOWS, SHALL_SHOW, EMPTY = "What the video shows", "What it shall show", "Empty prompt"
 
+_CHANGED = ", ".join(
+    f"{name} {np.format_float_positional(default, trim='-')}"
+    for name, default in defaults_of(TuningSettings).items()
+    if default != getattr(TUNING, name)
+)
 FULL = (
     "The numbers here suit the small demo checkpoint. **For Stable Diffusion 1.5**: 512 x 512, 8 to 24 frames, "
-    "200 tuning steps at 0.00003 with temporal_lr_scale 5, 50 steps for inversion and sampling, strength 0.8 to 1, "
-    "cfg 7 to 12.5."
+    f"{_CHANGED} in tuning, 50 steps for inversion and sampling, strength 0.8 to 1, cfg 7 to 12.5."
 )
 
 

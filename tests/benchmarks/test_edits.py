@@ -34,7 +34,7 @@ from devkit.world.vocabulary import BACKGROUNDS, NEW_OBJECT, OBJECTS, STYLES, pa
 JUDGE = ASSETS / "tiny" / "judge.safetensors"
 SMALL = {
     "name": "small",
-    "settings": {"frames": 4, "tuning_steps": 2, "steps": 2, "guidance": 3.0, "strength": 1.0},
+    "settings": {"frames": 4, "tuning": {"steps": 2}, "steps": 2, "cfg": 3.0, "strength": 1.0},
     "sources": [
         {
             "id": "rabbit",
@@ -155,7 +155,7 @@ def test_results_are_kept_by_all_that_they_depend_on(small_file, tmp_path, weigh
     assert store.read(case) == {"edit_success": 1.0}
     assert store.path(case).with_suffix(".png").is_file()
     assert store.read(other) is None
-    assert Store(tmp_path / "results", Settings(guidance=9.0), files).read(case) is None
+    assert Store(tmp_path / "results", Settings(cfg=9.0), files).read(case) is None
     assert Store(tmp_path / "results", cases.settings, [weights / "judge.safetensors"]).read(case) is None
 
 
