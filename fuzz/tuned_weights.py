@@ -37,8 +37,7 @@ LAYERS = [
     f"{BLOCK}.{part}"
     for part in (
         "attn1.to_q.diff",
-        "attn1.to_q.diff_rest.places",
-        "attn1.to_q.diff_rest.values",
+        "attn1.to_q.weight",
         "attn2.to_q.lora_up.weight",
         "attn2.to_q.lora_down.weight",
         "attn_temp.to_q.weight",

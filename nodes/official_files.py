@@ -12,7 +12,7 @@ from ..tav_core.files.official import load_official, save_official, weights_file
 from ..tav_core.files.weights import TunedWeights, WeightsError
 from .comfy import files
 from .comfy.model.base_weights import base_weights, diffusers_config
-from .comfy.model.detect import check_model
+from .comfy.model.detect import check_model, noise_schedule
 from .comfy.node import Node
 from .comfy.official import official_folder, official_folders
 from .comfy.types import TunedWeightsType
@@ -74,7 +74,8 @@ class TAVLoadOfficial(Node):
     @classmethod
     def execute(cls, model, folder, exact) -> io.NodeOutput:
         check_model(model)
-        weights = load_official(official_folder(folder), _on_cpu(base_weights(model)), exact)
+        predicts = noise_schedule(model).prediction_type
+        weights = load_official(official_folder(folder), _on_cpu(base_weights(model)), exact, predicts)
         return io.NodeOutput(weights, json.dumps(weights.metadata.to_header(), indent=1))
 
 

@@ -144,7 +144,12 @@ class SourceRun:
         with Tuner(self.model.host, latents, context, settings, mode) as tuner:
             for _ in range(settings.steps):
                 tuner.step()
-            file = TunedWeights(tuner.tensors(), TunedMetadata(attention=mode.attention, norm=mode.norm))
+            metadata = TunedMetadata(
+                prediction_type=self.model.host.schedule.prediction_type,
+                attention=mode.attention,
+                norm=mode.norm,
+            )
+            file = TunedWeights(tuner.tensors(), metadata)
         layers = {name: tuner.temporal[name] for name in tuner.temporal.names}
         return Tuned(layers if trainable != "queries" else {}, tuner.queries, tuner.losses, file)
 

@@ -146,7 +146,9 @@ class ComfySide:
             if name.endswith(("attn1.to_q.weight", "attn2.to_q.weight"))
             and not torch.equal(weight, base[name])
         }
-        weights = pack("tav_core.files.weights").TunedWeights(tensors | temporal)
+        files = pack("tav_core.files.weights")
+        metadata = files.TunedMetadata(prediction_type=self.reference.schedule.prediction_type)
+        weights = files.TunedWeights(tensors | temporal, metadata)
         return pack("nodes.comfy.model.apply").apply_weights(self._model(base), weights)
 
     def _model(self, image: dict[str, Tensor]) -> ModelPatcher:

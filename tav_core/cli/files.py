@@ -55,8 +55,8 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compact",
         action="store_true",
-        help="from official: without the few numbers that make the way back exact; single query values may then be off "
-        "by a rounding",
+        help="from official: without the whole query weights that make the way back exact; single values may then be "
+        "off by a rounding",
     )
     # Only the official layout holds the base model too.
     shared.add_model(parser, required=False, placed=False)
@@ -76,7 +76,8 @@ def run_convert(options: argparse.Namespace) -> None:
     model = shared.model_of(options) if options.model is not None else None
     base = model.host.unet.state_dict() if model else {}
     if is_official:
-        weights = load_official(weights_file(options.source), base, not options.compact)
+        predicts = model.host.schedule.prediction_type if model else "epsilon"
+        weights = load_official(weights_file(options.source), base, not options.compact, predicts)
     else:
         weights = TunedWeights.load(options.source)
     if options.to == "tuned":

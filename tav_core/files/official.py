@@ -6,10 +6,8 @@ a base model, so both directions need that base: its UNet's tensors by diffusers
 
 Round trips are exact:
 
-- official, ours, official: queries come back bit for bit. No float32 difference can do that where a weight was tuned
-  to nearly zero. What such single values lack is kept beside the difference (`REST_PLACES`, `REST_VALUES`), so that
-  base + difference + rest is the tuned weight exactly. It is smaller than the difference's own rounding, and counts
-  here only.
+- official, ours, official: queries come back bit for bit. No float32 difference can do that where a value was tuned
+  to nearly zero. The weights of such layers are kept beside their difference and count here only.
 - ours, official, ours: the folder also holds our own file (`SIDECAR`), which the official code ignores. It counts
   as long as it says the same as the UNet beside it.
 """
@@ -27,21 +25,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..atomic import save_tensors, save_text
-from .official_pipeline import copy_pipeline, pipeline_index, prediction_type
-from .weights import (
-    REST_PLACES,
-    REST_VALUES,
-    TunedMetadata,
-    TunedWeights,
-    WeightsError,
-    check_fit,
-    fingerprint,
-)
+from .weights import QUERIES, TunedMetadata, TunedWeights, WeightsError, check_fit, fingerprint
 
 WEIGHTS = "diffusion_pytorch_model"
 SIDECAR = "tune_a_video.safetensors"
 _TEMPORAL = (".attn_temp.", ".norm_temp.")
-_QUERIES = (".attn1.to_q.weight", ".attn2.to_q.weight")
+_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 _LISTED = 2
 # What the official class registers, in its order, with its defaults.
@@ -75,39 +64,40 @@ _CONFIG = {
 _BLOCK_TYPES = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
-def load_official(source: Path, base: Mapping[str, Tensor], exact: bool = True) -> TunedWeights:
+def load_official(
+    source: Path, base: Mapping[str, Tensor], exact: bool = True, prediction_type: str = "epsilon"
+) -> TunedWeights:
     """Tuned weights from a pipeline folder, its ``unet`` folder or the weights file in it.
 
-    ``base`` holds the base UNet's tensors. Temporal layers are taken as they are, the random output bias of the
-    official code included; queries as difference to ``base``. ``exact`` keeps every bit of them (see above); without
-    it single values are off by a float32 rounding of the base's.
+    ``base`` holds the base UNet's tensors, ``prediction_type`` is what it predicts. Temporal layers are taken as they
+    are, the random output bias of the official code included; queries as difference to ``base``. ``exact`` keeps every
+    bit of them (see above), in a file up to a third larger; without it single values are off by a float32 rounding.
 
     Everything else should be the base's, up to rounding to float16. Where it is not, the folder was tuned on
     another base; that is a warning in the log that names the tensors, for a relative still works. Tensors that are
-    missing, unknown or of other shapes raise WeightsError, and so does a file that is not sound.
+    missing, unknown or of other shapes raise WeightsError, and so do a file that is not sound and a scheduler that
+    cannot be read or is for another prediction type.
     """
     path = weights_file(Path(source))
     official = _read(path)
     blocks = [name.split(".attn_temp.")[0] for name in official if name.endswith(".attn_temp.to_q.weight")]
     if not blocks:
-        raise WeightsError(f"{path.name}: it has no temporal attention, so it is no Tune-A-Video UNet")
+        raise WeightsError(f"{path.name}: it has no temporal attention, so it is not a Tune-A-Video UNet")
     _check_names(path, official, base)
+    predicts = _prediction_type(path.parent.parent, prediction_type)
     own = _sidecar(path, official, base)
     if own is not None:
         return own
     _warn_of_another_base(path, official, base)
     tensors: dict[str, Tensor] = {}
     for name, tensor in official.items():
-        if name.endswith(_QUERIES):
+        if name.endswith(QUERIES):
             tensors |= query_difference(name.removesuffix(".weight"), tensor, base[name], exact)
         elif any(part in name for part in _TEMPORAL):
             tensors[name] = tensor.float()
     for block in blocks:
         _drop_neutral_norm(tensors, block)
-    metadata = TunedMetadata(
-        base_fingerprint=fingerprint(base), prediction_type=prediction_type(path.parent.parent)
-    )
-    return TunedWeights(tensors, metadata)
+    return TunedWeights(tensors, TunedMetadata(base_fingerprint=fingerprint(base), prediction_type=predicts))
 
 
 def save_official(
@@ -128,7 +118,7 @@ def save_official(
     unet = Path(folder) / "unet"
     if unet.exists():
         raise FileExistsError(f"{unet} exists already; choose another folder")
-    index = None if pipeline is None else pipeline_index(Path(pipeline))
+    index = None if pipeline is None else _pipeline_index(Path(pipeline))
     tensors = {name: tensor.to(dtype) for name, tensor in official_tensors(weights, base).items()}
     text = json.dumps(official_config(config), indent=2) + "\n"
     own = {tensor.dtype for tensor in weights.tensors.values()}
@@ -137,7 +127,7 @@ def save_official(
         weights.save(unet / SIDECAR, own.pop() if len(own) == 1 else torch.float32)
         save_text(unet / "config.json", text)
         if pipeline is not None and index is not None:
-            copy_pipeline(Path(pipeline), index, Path(folder))
+            _copy_pipeline(Path(pipeline), index, Path(folder))
     except BaseException:
         # Half a UNet would be taken for a whole one, and be in the way of the next try.
         shutil.rmtree(unet, ignore_errors=True)
@@ -151,20 +141,22 @@ def official_tensors(weights: TunedWeights, base: Mapping[str, Tensor]) -> dict[
     """
     blocks = _blocks(base)
     check_fit(weights.tensors, blocks)
+    own = weights.tensors
+    if weights.metadata.base_fingerprint != fingerprint(base):
+        # Whole weights are those of their own base; to another one only the difference can be added.
+        own = {name: tensor for name, tensor in own.items() if not name.endswith(QUERIES)}
     tensors = {}
     for name, tensor in base.items():
-        tuned = name.endswith(_QUERIES)
+        tuned = name.endswith(QUERIES)
         layer = name.removesuffix(".weight")
-        tensors[name] = (
-            query_weight(layer, tensor, weights.tensors) if tuned else tensor.detach().cpu().float()
-        )
+        tensors[name] = query_weight(layer, tensor, own) if tuned else tensor.detach().cpu().float()
     for name, block in blocks.items():
         dim = block.attn1.to_q.weight.shape[1]
         temporal = {f"{name}.attn_temp.{part}.weight": torch.zeros(dim, dim) for part in _PROJECTIONS}
         temporal[f"{name}.attn_temp.to_out.0.bias"] = torch.zeros(dim)
         temporal[f"{name}.norm_temp.weight"] = torch.ones(dim)
         temporal[f"{name}.norm_temp.bias"] = torch.zeros(dim)
-        tensors |= {key: weights.tensors.get(key, neutral).float() for key, neutral in temporal.items()}
+        tensors |= {key: own.get(key, neutral).float() for key, neutral in temporal.items()}
     return tensors
 
 
@@ -186,48 +178,32 @@ def official_config(config: Mapping) -> dict:
 
 
 def query_difference(layer: str, tuned: Tensor, base: Tensor, exact: bool = True) -> dict[str, Tensor]:
-    """The tensors of a tuned-weights file from which `query_weight` makes ``tuned`` (out, in) again, bit for bit.
+    """The tensors of a tuned-weights file that stand for the query weight ``tuned`` (out, in).
 
-    Raises WeightsError for values so large that no float32 pair can hold the difference.
+    With ``exact``, `query_weight` makes it from them again bit for bit. Raises WeightsError for values so large that
+    float32 cannot hold the difference.
     """
     tuned, base = tuned.cpu().float(), base.detach().cpu().float()
-    exact_difference = tuned.double() - base.double()
     # Adding -0.0 keeps every value, the sign of a zero included.
-    high = torch.where(_same_bits(tuned, base), -0.0, exact_difference).float()
-    plain = {f"{layer}.diff": high}
-    if not exact:
-        return plain
-    # The nearest float32 is the best there is: where it fails, every single float32 does.
-    places = torch.nonzero(~_same_bits(query_weight(layer, base, plain), tuned).flatten()).flatten()
-    if not len(places):
-        return plain
-    # The rounding error of a float32 subtraction is itself a float32 number.
-    low = (tuned.double() - (base.double() + high.double())).float()
-    low = torch.where(tuned == 0, tuned, low)
-    rest = {
-        f"{layer}.{REST_PLACES}": places.to(torch.int32),
-        f"{layer}.{REST_VALUES}": low.flatten()[places],
-    }
-    if not bool(_same_bits(query_weight(layer, base, plain | rest), tuned).all()):
+    tensors = {f"{layer}.diff": torch.where(tuned == base, -0.0, tuned - base)}
+    if not bool(tensors[f"{layer}.diff"].isfinite().all()):
         raise WeightsError(f"{layer}.weight is too large for a difference in float32")
-    return plain | rest
+    if exact and not _same_bits(query_weight(layer, base, tensors), tuned):
+        tensors[f"{layer}.weight"] = tuned
+    return tensors
 
 
 def query_weight(layer: str, base: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     """The tuned float32 weight (out, in) of ``layer`` at strength 1, on the CPU; the base's where nothing was tuned."""
-    base = base.detach().cpu().double()
-    if f"{layer}.diff" in tensors:
-        weight = base + tensors[f"{layer}.diff"].double()
-        places = tensors.get(f"{layer}.{REST_PLACES}")
-        if places is not None:
-            places, low = places.long(), tensors[f"{layer}.{REST_VALUES}"].double()
-            found = weight.flatten()[places] + low
-            # A sum of zeros loses the sign, which is then in the rest.
-            found = torch.where((found == 0) & (low == 0), low, found)
-            weight = weight.flatten().index_copy(0, places, found).view(weight.shape)
-        return weight.float()
+    whole, difference = (tensors.get(f"{layer}.{part}") for part in ("weight", "diff"))
+    if whole is not None:
+        return whole.float()
+    base = base.detach().cpu().float()
+    if difference is not None:
+        return base + difference.float()
     up, down = (tensors.get(f"{layer}.lora_{part}.weight") for part in ("up", "down"))
-    return (base if up is None or down is None else base + up.double() @ down.double()).float()
+    # In double precision, so that every machine rounds alike.
+    return base if up is None or down is None else (base.double() + up.double() @ down.double()).float()
 
 
 def weights_file(source: Path) -> Path:
@@ -245,6 +221,54 @@ def weights_file(source: Path) -> Path:
     raise WeightsError(
         f"{source.name}: it holds no Tune-A-Video UNet; the official code saves unet/{WEIGHTS}.bin in its folder"
     )
+
+
+def _prediction_type(pipeline: Path, base: str) -> str:
+    """What the scheduler in the folder ``pipeline`` says the network predicts; a folder without one has ``base``'s.
+
+    Raises WeightsError if the scheduler cannot be read or says something else than ``base``.
+    """
+    path = pipeline / "scheduler" / "scheduler_config.json"
+    if not path.exists():
+        return base
+    try:
+        # A scheduler that does not say is one for noise, in diffusers as well.
+        found = json.loads(path.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+    except (OSError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{pipeline.name}: its scheduler/scheduler_config.json cannot be read; copy the folder again"
+        ) from error
+    if found != base:
+        raise WeightsError(
+            f"{pipeline.name}: its scheduler is for the prediction type {str(found)[:20]!r}, and the base model's is "
+            f"{base!r}; give the model it was tuned on"
+        )
+    return base
+
+
+def _pipeline_index(pipeline: Path) -> dict:
+    """The parts of the folder ``pipeline`` by name. Raises WeightsError if there are none."""
+    try:
+        index = json.loads((pipeline / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        index = None
+    if not isinstance(index, dict):
+        raise WeightsError(f"{pipeline.name}: it is not a diffusers folder with a model_index.json")
+    return index
+
+
+def _copy_pipeline(source: Path, index: dict, folder: Path) -> None:
+    """Copies ``source`` but for its UNet to ``folder``, as a pipeline of the official code. Raises OSError.
+
+    ``index`` is the source's `_pipeline_index`.
+    """
+    for part in _PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
+    ours: dict[str, object] = {"_class_name": "TuneAVideoPipeline", "_diffusers_version": "0.11.1"}
+    ours |= {part: index[part] for part in _PARTS if part in index}
+    ours |= {"unet": ["models", "UNet3DConditionModel"]}
+    save_text(folder / "model_index.json", json.dumps(ours, indent=2) + "\n")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -299,7 +323,7 @@ def _warn_of_another_base(path: Path, official: Mapping[str, Tensor], base: Mapp
     others = [
         name
         for name in base
-        if not name.endswith(_QUERIES) and not _equal_but_rounded(official[name], base[name])
+        if not name.endswith(QUERIES) and not _equal_but_rounded(official[name], base[name])
     ]
     if others:
         logging.getLogger(__name__).warning(
@@ -329,7 +353,7 @@ def _sidecar(path: Path, official: Mapping[str, Tensor], base: Mapping[str, Tens
     except WeightsError as error:
         logging.getLogger(__name__).warning("%s is not used: %s", own.name, error)
         return None
-    tuned = (name for name in tensors if name.endswith(_QUERIES) or any(p in name for p in _TEMPORAL))
+    tuned = (name for name in tensors if name.endswith(QUERIES) or any(p in name for p in _TEMPORAL))
     same = all(
         name in official and torch.equal(tensors[name].to(official[name].dtype), official[name])
         for name in tuned
@@ -341,9 +365,9 @@ def _blocks(base: Mapping[str, Tensor]) -> dict[str, SimpleNamespace]:
     """The base's transformer blocks, as `check_fit` looks at them."""
     blocks = {}
     for name in base:
-        if name.endswith(_QUERIES[0]):
-            block = name.removesuffix(_QUERIES[0])
-            queries = (SimpleNamespace(to_q=SimpleNamespace(weight=base[block + q])) for q in _QUERIES)
+        if name.endswith(QUERIES[0]):
+            block = name.removesuffix(QUERIES[0])
+            queries = (SimpleNamespace(to_q=SimpleNamespace(weight=base[block + q])) for q in QUERIES)
             blocks[block] = SimpleNamespace(**dict(zip(("attn1", "attn2"), queries, strict=True)))
     return blocks
 
@@ -352,14 +376,12 @@ def _drop_neutral_norm(tensors: dict[str, Tensor], block: str) -> None:
     """Our files leave a norm out that does nothing."""
     weight, bias = f"{block}.norm_temp.weight", f"{block}.norm_temp.bias"
     neutral = {weight: torch.ones_like, bias: torch.zeros_like}
-    if all(
-        n in tensors and bool(_same_bits(tensors[n], like(tensors[n])).all()) for n, like in neutral.items()
-    ):
+    if all(n in tensors and _same_bits(tensors[n], like(tensors[n])) for n, like in neutral.items()):
         del tensors[weight], tensors[bias]
 
 
-def _same_bits(ours: Tensor, theirs: Tensor) -> Tensor:
-    return ours.view(torch.int32) == theirs.view(torch.int32)
+def _same_bits(ours: Tensor, theirs: Tensor) -> bool:
+    return torch.equal(ours.contiguous().view(torch.int32), theirs.contiguous().view(torch.int32))
 
 
 def _some(names: list[str], separator: str) -> str:

@@ -3,8 +3,8 @@
 Tensors, float32 or float16, by diffusers block name (``down_blocks.0.attentions.0.transformer_blocks.0`` ...):
 
 - ``<block>.attn1.to_q.diff``, ``<block>.attn2.to_q.diff``: (out, in) difference to the base model's query weight;
-- ``<...>.to_q.diff_rest.places`` (n) int32 and ``.diff_rest.values`` (n) float32: what rounding took from ``.diff`` at
-  single places of the flattened matrix, for official files to come back bit for bit; no other reader needs it;
+- ``<...>.to_q.weight``: (out, in) the tuned query weight itself, beside a ``.diff`` that cannot give every bit of it
+  back; only imports of official files have it, and only saving in the official layout reads it;
 - ``<...>.to_q.lora_up.weight`` (out, rank) and ``.lora_down.weight`` (rank, in): the same at low rank, up @ down;
 - ``<block>.attn_temp.{to_q,to_k,to_v}.weight``, ``.to_out.0.weight``, ``.to_out.0.bias``, and ``<block>.norm_temp``
   where it is not neutral: the temporal layer, under the official code's names.
@@ -32,9 +32,8 @@ from ..inflation.host import TransformerBlock
 
 FORMAT = "tune-a-video"
 FORMAT_VERSION = 1
-REST_PLACES, REST_VALUES = "diff_rest.places", "diff_rest.values"
-# Single precision and half; I32 are places of a difference's rest.
-_READ_DTYPES = ("F32", "F16", "BF16", "F64", "I32")
+QUERIES = (".attn1.to_q.weight", ".attn2.to_q.weight")
+_READ_DTYPES = ("F32", "F16", "BF16", "F64")
 # No layer of Stable Diffusion's UNet comes near.
 _LONGEST_NAME = 200
 _MOST_VALUES = 2**28
@@ -124,16 +123,11 @@ class TunedWeights:
     def save(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes the file in one go: it is whole under ``path`` or not there. Raises OSError if it cannot.
 
-        Other dtypes than float32 leave the rests of differences out, which are smaller than their rounding.
+        Other dtypes than float32 leave out whole query weights, which a rounded difference gives as well.
         """
-        tensors = {}
-        for name, tensor in self.tensors.items():
-            if name.endswith(REST_PLACES):
-                if dtype == torch.float32:
-                    tensors[name] = tensor
-            elif dtype == torch.float32 or not name.endswith(REST_VALUES):
-                tensors[name] = tensor.to(dtype)
-        save_tensors(path, tensors, self.metadata.to_header())
+        exact = dtype == torch.float32
+        kept = {name: t.to(dtype) for name, t in self.tensors.items() if exact or not name.endswith(QUERIES)}
+        save_tensors(path, kept, self.metadata.to_header())
 
     @classmethod
     def load(cls, path: Path) -> "TunedWeights":
@@ -145,10 +139,7 @@ class TunedWeights:
             # Copies, because a file that is still mapped into memory cannot be replaced on Windows.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         for name, tensor in tensors.items():
-            if name.endswith(REST_PLACES):
-                if not _are_places(tensor, tensors.get(name.replace(REST_PLACES, "diff"))):
-                    raise WeightsError(f"{path.name}: {name} holds no places of its difference")
-            elif not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
                 raise WeightsError(f"{path.name}: {name} holds values that are not finite numbers")
         return cls(tensors, metadata)
 
@@ -183,15 +174,17 @@ def _check_entry(name: str, entry: Any) -> None:
     dtype, shape = entry.get_dtype(), entry.get_shape()
     if dtype not in _READ_DTYPES:
         raise WeightsError(f"{name} holds values of the type {dtype[:20]}; tuned weights are F32 or F16")
-    if len(shape) > 2 or math.prod(shape) > _MOST_VALUES or (0 in shape and len(shape) == 2):
+    if len(shape) > 2 or math.prod(shape) > _MOST_VALUES or 0 in shape:
         raise WeightsError(f"{name} has the shape {str(shape)[:60]}, which no layer has")
 
 
-def _are_places(places: Tensor, matrix: Tensor | None) -> bool:
-    """Whether ``places`` are indices into the flattened ``matrix``."""
-    if places.dtype != torch.int32 or places.ndim != 1 or matrix is None:
-        return False
-    return not len(places) or (int(places.min()) >= 0 and int(places.max()) < matrix.numel())
+def check_prediction_type(metadata: TunedMetadata, model: str) -> None:
+    """Raises WeightsError if the weights were tuned on a model that predicts something else than ``model``."""
+    if metadata.prediction_type != model:
+        raise WeightsError(
+            f"the weights were tuned on a model of the prediction type {metadata.prediction_type[:20]!r}, and this "
+            f"model's is {model!r}; apply them to the kind of model they were tuned on"
+        )
 
 
 def check_fit(tensors: Mapping[str, Tensor], blocks: Mapping[str, TransformerBlock]) -> None:
@@ -225,13 +218,10 @@ def expected_shapes(
         for attention, module in (("attn1", block.attn1), ("attn2", block.attn2)):
             layer = f"{name}.{attention}.to_q"
             rows, columns = module.to_q.weight.shape
-            if f"{layer}.diff" in tensors:
+            if f"{layer}.diff" in tensors or f"{layer}.weight" in tensors:
                 shapes[f"{layer}.diff"] = torch.Size([rows, columns])
-            places, values = f"{layer}.{REST_PLACES}", f"{layer}.{REST_VALUES}"
-            if places in tensors or values in tensors:
-                count = tensors[places if places in tensors else values].numel()
-                shapes |= {part: torch.Size([count]) for part in (places, values)}
-                shapes[f"{layer}.diff"] = torch.Size([rows, columns])
+            if f"{layer}.weight" in tensors:
+                shapes[f"{layer}.weight"] = torch.Size([rows, columns])
             down, up = f"{layer}.lora_down.weight", f"{layer}.lora_up.weight"
             if down in tensors or up in tensors:
                 given = tensors[down if down in tensors else up]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..files.weights import TunedWeights, check_fit
+from ..files.weights import TunedWeights, check_fit, check_prediction_type
 from ..inflation.attach import BlockResidual, InflationMode, combine
 from ..inflation.temporal import TemporalLayers, temporal_sizes
 from ..tuning.queries import query_deltas, query_projections
@@ -29,6 +29,7 @@ def applied(
         return
     blocks = host.transformer_blocks()
     check_fit(weights.tensors, blocks)
+    check_prediction_type(weights.metadata, host.schedule.prediction_type)
     layers: Mapping[str, BlockResidual] = {}
     if temporal_strength != 0:
         heads = {name: block.attn1.heads for name, block in blocks.items()}

@@ -69,7 +69,7 @@ def test_it_is_inflated_tuned_and_known_by_its_file(bench: Workbench, twins: tup
 
 def test_an_edit_is_that_of_diffusers_unet(bench: Workbench, twins: tuple) -> None:
     model, unet = twins
-    weights = bench.weights(scale=0.02)
+    weights = bench.weights(scale=0.02, prediction_type="v_prediction")
     tuned = bench.apply(weights, model=model)
     ours = model.model.process_latent_in(bench.sample(tuned, bench.invert(tuned, STEPS), STEPS))
 

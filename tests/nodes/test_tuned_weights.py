@@ -46,6 +46,15 @@ def test_names_outside_of_the_folder_are_refused(bench: Workbench, folder: Path,
     assert sorted(folder.parent.parent.rglob("*escape*")) == before
 
 
+def test_weights_of_another_prediction_type_are_refused(bench: Workbench) -> None:
+    with pytest.raises(ValueError) as caught:
+        bench.apply(bench.weights(prediction_type="v_prediction"))
+    assert_plain(str(caught.value), "'v_prediction', and this model's is 'epsilon'", "apply them to")
+    # A sampling patch for noise prediction is none of its business.
+    patch = bench.core("comfy_extras.nodes_model_advanced", "ModelSamplingDiscrete")
+    bench.apply(bench.weights(), model=bench.run(patch, model=bench.model, sampling="lcm", zsnr=False))
+
+
 def test_a_link_out_of_the_folder_is_not_followed(bench: Workbench, folder: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     link_out = folder / "elsewhere"

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 
-from ....tav_core.files.weights import TunedWeights, check_fit
+from ....tav_core.files.weights import TunedWeights, check_fit, check_prediction_type
 from ....tav_core.tuning.queries import query_deltas
 from .blocks import block_paths, blocks_at
-from .detect import check_model
+from .detect import check_model, prediction_type
 from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher
 
 
@@ -19,9 +19,12 @@ def apply_weights(
 
     Applied on top of other tuned weights, query differences add up and so do the temporal layers' residuals, each
     with its strength; attention and norm are then the last file's. Strength 0 of a part leaves it out exactly.
-    Raises WeightsError, naming the first misfits, if the weights are of another architecture.
+    Raises WeightsError if the weights are of another architecture, naming the first misfits, or prediction type.
     """
     check_model(model)
+    predicts = prediction_type(model)
+    if predicts is not None:  # with a sampling patch such as LCM's it cannot be told
+        check_prediction_type(weights.metadata, predicts)
     blocks = blocks_at(model.model.diffusion_model, block_paths(model.model.model_config.unet_config))
     check_fit(weights.tensors, blocks)
     before = inflation_of(model) or Inflation()

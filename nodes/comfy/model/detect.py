@@ -25,29 +25,36 @@ def check_model(model: ModelPatcher) -> None:
         )
 
 
-def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
-    """The noise schedule and prediction type of ``model``, detected from its behaviour rather than from its class.
-
-    Raises ValueError for models that are neither noise nor velocity prediction on a discrete schedule.
-    """
+def prediction_type(model: ModelPatcher) -> str | None:
+    """What ``model`` predicts, detected from its behaviour rather than from its class; None if neither of the two."""
     sampling = model.get_model_object("model_sampling")
     level, one = torch.ones(1), torch.ones(1, 1, 1, 1)
     answers = {
         "epsilon": 0.0,  # x - sigma * output
         "v_prediction": 0.5 - 0.5**0.5,  # x / (sigma^2 + 1) - sigma * output / sqrt(sigma^2 + 1)
     }
+    if float(sampling.calculate_input(level, one)) != 1.0:
+        answer = float(sampling.calculate_denoised(level, one, one))
+        return next((name for name, expected in answers.items() if abs(answer - expected) < 1e-5), None)
+    return None
+
+
+def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
+    """The noise schedule and prediction type of ``model``.
+
+    Raises ValueError for models that are neither noise nor velocity prediction on a discrete schedule.
+    """
+    sampling = model.get_model_object("model_sampling")
     sigmas = getattr(sampling, "sigmas", torch.zeros(1))
     # Distilled schedules (LCM) skip timesteps; the method learns at all of them.
     complete = len(sigmas) > 1 and float(sampling.timestep(sigmas[-1:])) == len(sigmas) - 1
-    if complete and float(sampling.calculate_input(level, one)) != 1.0:
-        answer = float(sampling.calculate_denoised(level, one, one))
-        for prediction_type, expected in answers.items():
-            if abs(answer - expected) < 1e-5:
-                return NoiseSchedule.from_sigmas(sigmas, prediction_type)
-    raise ValueError(
-        "The input 'model' predicts neither noise nor velocity on Stable Diffusion's schedule; "
-        "remove sampling patches such as LCM or flow from the graph before this node."
-    )
+    predicts = prediction_type(model) if complete else None
+    if predicts is None:
+        raise ValueError(
+            "The input 'model' predicts neither noise nor velocity on Stable Diffusion's schedule; "
+            "remove sampling patches such as LCM or flow from the graph before this node."
+        )
+    return NoiseSchedule.from_sigmas(sigmas, predicts)
 
 
 def compute_dtype(model: ModelPatcher) -> torch.dtype:

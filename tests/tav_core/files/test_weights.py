@@ -19,11 +19,11 @@ from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.files.weights import (
     FORMAT,
     FORMAT_VERSION,
-    REST_PLACES,
     TunedMetadata,
     TunedWeights,
     WeightsError,
     check_fit,
+    check_prediction_type,
     fingerprint,
     loss_summary,
 )
@@ -296,23 +296,15 @@ def test_whole_numbers_are_refused(tmp_path):
         ("a", torch.ones(2, dtype=torch.float8_e4m3fn), "holds values of the type F8"),
         ("a", torch.ones(1, 2, 3), "has the shape [1, 2, 3], which no layer has"),
         ("a", torch.ones(0, 3), "has the shape [0, 3], which no layer has"),
+        ("a.to_q.diff_rest.places", torch.ones(2, dtype=torch.int32), "holds values of the type I32"),
     ],
-    ids=["long name", "two lines", "int64", "float8", "three dimensions", "nothing"],
+    ids=["long name", "two lines", "int64", "float8", "three dimensions", "nothing", "old rest"],
 )
 def test_entries_that_no_tuned_file_has_are_refused_unread(tmp_path, name, tensor, said):
     path = tmp_path / "strange.safetensors"
     save_file({name: tensor}, path, metadata=METADATA.to_header())
     message = refusal(path)
     assert said in message and len(message) < 200 and message.isprintable()
-
-
-@pytest.mark.parametrize("places", [torch.tensor([10**6], dtype=torch.int32), torch.tensor([1.0])])
-def test_a_rest_that_lies_nowhere_is_refused(tmp_path, places):
-    path = tmp_path / "rest.safetensors"
-    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    tensors = {f"{layer}.diff": torch.ones(4, 4), f"{layer}.{REST_PLACES}": places}
-    save_file(tensors, path, metadata=METADATA.to_header())
-    assert "holds no places" in refusal(path)
 
 
 # Saving in one go
@@ -421,6 +413,26 @@ def test_a_wrong_shape_is_named_with_both_shapes(blocks, part):
     tensors[f"{BLOCK}.{part}"] = torch.ones(7, 5)
     right = "[32]" if "bias" in part else "[32, 32]"
     assert f"{BLOCK}.{part} is [7, 5] where the model has {right}" in misfit(tensors, blocks)
+
+
+def test_a_whole_query_weight_needs_its_difference_and_is_left_out_of_half_precision(tmp_path, blocks):
+    tensors = tuned(blocks) | {f"{BLOCK}.attn1.to_q.weight": torch.ones(32, 32)}
+    check_fit(tensors, blocks)
+    TunedWeights(tensors).save(tmp_path / "half.safetensors", torch.float16)
+    half = TunedWeights.load(tmp_path / "half.safetensors")
+    assert tensors.keys() - half.tensors.keys() == {f"{BLOCK}.attn1.to_q.weight"}
+    wrong = tensors | {f"{BLOCK}.attn1.to_q.weight": torch.ones(2)}
+    assert f"{BLOCK}.attn1.to_q.weight is [2] where" in misfit(wrong, blocks)
+    del tensors[f"{BLOCK}.attn1.to_q.diff"]
+    assert f"{BLOCK}.attn1.to_q.diff is missing" in misfit(tensors, blocks)
+
+
+def test_another_prediction_type_is_refused():
+    check_prediction_type(TunedMetadata(), "epsilon")
+    with pytest.raises(
+        WeightsError, match="prediction type 'epsilon', and this model's is 'v_prediction'; apply"
+    ):
+        check_prediction_type(TunedMetadata(), "v_prediction")
 
 
 @pytest.mark.parametrize("half", ["lora_up", "lora_down"])

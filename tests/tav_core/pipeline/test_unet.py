@@ -6,9 +6,11 @@ from torch import nn
 
 from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas
 from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.files.weights import TunedMetadata, TunedWeights, WeightsError
 from tav_core.inflation.attach import InflationMode, attach
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.patching import Overrides
+from tav_core.pipeline.apply import applied
 from tav_core.pipeline.unet import DiffusersHost
 
 SD2 = {"use_linear_projection": True, "attention_head_dim": [2, 4], "layers_per_block": 2}
@@ -28,7 +30,7 @@ def inflated(host, x, timestep, context, frames, mode=InflationMode()):
 
 
 def test_parts_of_the_network(host):
-    assert sorted(host.transformer_blocks()) == sorted(BLOCKS)
+    assert list(host.transformer_blocks()) == BLOCKS, "in the network's order"
     assert all(host.unet.get_submodule(name) is block for name, block in host.transformer_blocks().items())
     names = {id(module): name for name, module in host.unet.named_modules()}
     norms = [names[id(norm)] for norm in host.frame_norms()]
@@ -148,3 +150,12 @@ def test_a_half_precision_network_answers_in_float32(unet, pristine, clip, conte
     assert host.dtype == dtype
     assert y.dtype == torch.float32
     assert float((y - reference).norm() / reference.norm()) < 0.05
+
+
+def test_weights_of_another_prediction_type_are_refused(host):
+    weights = TunedWeights({}, TunedMetadata(prediction_type="v_prediction"))
+    with (
+        pytest.raises(WeightsError, match="'v_prediction', and this model's is 'epsilon'"),
+        applied(host, weights),
+    ):
+        pass
