@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
+from PIL import Image
 
 FITS = ("crop", "pad", "stretch")
 MULTIPLE = 8
@@ -44,7 +44,7 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int] | None, fit: str = "crop"
     target = target_size((width, height), size, fit)
     keeps_size = not size or not any(size)
     if fit == "stretch":
-        return _resize(frame, *target)
+        return resize(frame, *target)
     if keeps_size:
         return _place(frame, *target)
     if fit == "pad":
@@ -52,7 +52,7 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int] | None, fit: str = "crop"
     scale = max(target[0] / width, target[1] / height)
     # Cutting before scaling keeps the intermediate picture small whatever the aspect.
     window = (min(width, max(1, round(target[0] / scale))), min(height, max(1, round(target[1] / scale))))
-    return _resize(_place(frame, *window), *target)
+    return resize(_place(frame, *window), *target)
 
 
 def letterbox(frame: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -63,25 +63,33 @@ def letterbox(frame: np.ndarray, width: int, height: int) -> np.ndarray:
         min(width, max(1, round(source_width * scale))),
         min(height, max(1, round(source_height * scale))),
     )
-    return _place(_resize(frame, *inner), width, height)
+    return _place(resize(frame, *inner), width, height)
 
 
 def _multiple(side: float, rounding: Callable[[float], float]) -> int:
     return max(MULTIPLE, int(rounding(side / MULTIPLE)) * MULTIPLE)
 
 
-def _resize(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Area averaging for every side that shrinks, Lanczos for every side that grows."""
+def resize(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scales one frame (H, W, C): area averaging for every side that shrinks, Lanczos for every side that grows."""
     source_height, source_width = frame.shape[:2]
     smaller = min(width, source_width), min(height, source_height)
     if smaller != (source_width, source_height):
-        frame = cv2.resize(frame, smaller, interpolation=cv2.INTER_AREA)
+        frame = _scaled(frame, smaller, Image.Resampling.BOX)
     if smaller != (width, height):
-        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LANCZOS4)
+        frame = _scaled(frame, (width, height), Image.Resampling.LANCZOS)
         if frame.dtype != np.uint8:
-            # Lanczos overshoots at edges; OpenCV saturates integers only.
+            # Lanczos overshoots at edges; Pillow saturates integers only.
             np.clip(frame, 0.0, 1.0, out=frame)
     return frame
+
+
+def _scaled(frame: np.ndarray, size: tuple[int, int], filter: Image.Resampling) -> np.ndarray:
+    if frame.dtype == np.uint8 and frame.shape[2] == 3:
+        return np.array(Image.fromarray(np.ascontiguousarray(frame)).resize(size, filter))
+    # Pillow knows no float picture of several channels.
+    channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(frame, 2, 0))
+    return np.stack([np.array(channel.resize(size, filter)) for channel in channels], axis=2)
 
 
 def _place(frame: np.ndarray, width: int, height: int) -> np.ndarray:

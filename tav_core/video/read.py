@@ -1,33 +1,20 @@
-"""Reading the frames of one clip with OpenCV, and choosing frames from pictures that are decoded already."""
+"""Choosing the frames of one clip, and reading them."""
 
 import bisect
-import codecs
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
-# OpenCV hands FFmpeg's own messages to stderr; the variable is read once, when the first file is opened.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-import cv2
 import numpy as np
 import torch
 
 from .fit import fit_frame, target_size
+from .source import PLAUSIBLE_FPS, UNKNOWN_FPS, Source, VideoError, open_source, undecodable
 
-# OpenCV moved these functions between 4.10 and 4.13.
-_cv2_logging = getattr(cv2.utils, "logging", cv2)
-_SILENT = 0
-_UNKNOWN_FPS = Fraction(25)
-_PLAUSIBLE_FPS = 1000
-_HEAD_BYTES = 512
-
-
-class VideoError(ValueError):
-    """A clip that cannot be read as asked; the message is one sentence that names the file and the remedy."""
+Clip = str | Path | BinaryIO
+"""What frames can be read from: a video, an animated picture, a folder of pictures, a video's bytes."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +37,13 @@ class VideoInfo:
 class Selection:
     """Which frames were taken.
 
-    indices: the clip's own frame numbers, from 0; fps: at which the taken frames play at the clip's pace;
+    indices: the clip's own frame numbers, from 0; seconds: their presentation times; fps: the rate at which the taken
+    frames play at the clip's pace;
     source_width, source_height: the clip's size in square pixels, after rotation.
     """
 
     indices: tuple[int, ...]
+    seconds: tuple[float, ...]
     fps: Fraction
     source_width: int
     source_height: int
@@ -88,42 +77,46 @@ def _slack(fps: Fraction | float) -> float:
     return min(0.0015, 0.1 / float(fps))
 
 
-def probe(path: str | os.PathLike) -> VideoInfo:
-    """Counts and measures a clip by decoding all of it. Raises VideoError if nothing in it decodes."""
-    path = Path(path)
-    with _opened(path) as capture:
-        times = list(_grabbed(capture))
-        width, height = _square_pixel_size(capture)
-        nominal = _nominal_fps(capture)
-    if not times:
-        raise _undecodable(path)
-    fps = _average_fps(times, nominal)
-    return VideoInfo(len(times), fps, width, height, float(len(times) / fps), _is_variable(times))
+def probe(clip: Clip) -> VideoInfo:
+    """Counts and measures a clip by going through all of it. Raises VideoError if nothing in it decodes."""
+    with open_source(clip) as source:
+        times = source.times()
+        fps = _average_fps(times, source.fps)
+        return VideoInfo(len(times), fps, *source.size, float(len(times) / fps), _is_variable(times))
 
 
-def glance(path: str | os.PathLike) -> VideoInfo:
+def glance(clip: Clip, trim: tuple[float, float] = (0.0, 0.0)) -> VideoInfo:
     """What a clip's header says of it; quick, and wrong where the header is.
 
     ``frames`` is 0 where the header does not say; ``variable`` is not known and False. Raises VideoError for what
-    is no video.
+    is not a video.
     """
-    with _opened(Path(path)) as capture:
-        frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        fps = _nominal_fps(capture)
-        width, height = _square_pixel_size(capture)
-    return VideoInfo(frames, fps, width, height, float(frames / fps), variable=False)
+    with open_source(clip, trim) as source:
+        return VideoInfo(source.frames, source.fps, *source.size, source.duration, variable=False)
 
 
-def check_readable(path: str | os.PathLike) -> None:
+def check_readable(clip: Clip) -> None:
     """Raises VideoError unless at least the clip's first frame can be decoded."""
-    path = Path(path)
-    with _opened(path) as capture:
-        if next(_grabbed(capture), None) is None:
-            raise _undecodable(path)
+    with open_source(clip):
+        pass
+
+
+def strip(clip: Clip, count: int, size: tuple[int, int]) -> torch.Tensor:
+    """About ``count`` pictures (N, H, W, 3) spread over a clip, quickly: the nearest that a seek finds.
+
+    ``size`` is (width, height) in pixels. Raises VideoError for what is not a video.
+    """
+    with open_source(clip) as source:
+        number = max(1, min(count, source.frames or count))
+        moments = [source.duration * index / number for index in range(number)]
+        pictures = source.nearest(moments)
+        if not pictures:
+            raise undecodable(source.name)
+        return _as_tensor([fit_frame(picture, size) for picture in pictures])
 
 
 def read_frames(
-    path: str | os.PathLike,
+    clip: Clip,
     start: int = 0,
     step: int = 1,
     count: int = 24,
@@ -131,6 +124,7 @@ def read_frames(
     fit: str = "crop",
     fps: Fraction | float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    trim: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[torch.Tensor, Selection]:
     """Reads ``count`` frames of a clip: numbers start, start + step, start + 2 step, ...
 
@@ -138,44 +132,42 @@ def read_frames(
     that constant rate by its timestamps (see ``resample_indices``), and the numbers count the frames of the
     result: the way to get an even pace out of a clip of variable frame rate.
 
-    Nothing behind the last chosen frame is decoded, and each frame is fitted as it comes. Rotation and pixel
-    aspect are applied; transparency is dropped (GIF shows white there); 10 and 16 bits become 8.
+    Nothing behind the last chosen frame is decoded, and each frame is fitted as it comes. Rotation, pixel aspect and
+    the colour space's tags are applied, interlaced frames are deinterlaced, HDR is tone-mapped; transparency is
+    dropped (GIF shows white there); more than 8 bits become 8.
 
-    size: (width, height) in pixels, see ``frames.target_size``; fit: "crop", "pad" or "stretch".
-    progress: called as progress(frames kept, count) after each decoded frame, kept or not; may raise to stop.
+    size: (width, height) in pixels, see ``fit.target_size``; fit: "crop", "pad" or "stretch".
+    progress: called as progress(frames kept, count) for each frame, kept or passed; may raise to stop.
+    trim: (start, duration) in seconds of the part that counts as the clip; a duration of 0 goes to the end.
 
     Returns (frames, selection); frames is (F, H, W, 3) float32 RGB in 0..1. Raises VideoError for a file
     that is missing, empty, not a video or cut off before the last chosen frame, and for too few frames. A
-    damaged stretch that the decoder conceals or skips is no error as long as enough frames come out.
+    damaged stretch that the decoder conceals or skips is not an error as long as enough frames come out.
     """
     _check_choice(start, step, count)
-    path = Path(path)
-    wanted: Sequence[int] = range(start, start + step * count, step)
-    if fps is not None:
-        wanted = _choose(path.name, _timestamps(path), start, step, count, fps)
-
-    kept: list[np.ndarray] = []
-    times: list[float] = []
-    with _opened(path) as capture:
-        grabbed = _grabbed(capture)
-        for index in wanted:
-            if len(times) == index + 1 and kept:
-                kept.append(kept[-1])
-                continue
-            while len(times) <= index and (seconds := next(grabbed, None)) is not None:
-                times.append(seconds)
-                if progress:
-                    progress(len(kept), count)
-            if len(times) <= index:
-                raise _ended_early(path, capture, times, start, step, count)
-            frame = fit_frame(_retrieve(path, capture), size, fit)
-            kept.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    with open_source(clip, trim) as source:
+        wanted: Sequence[int] = range(start, start + step * count, step)
+        if fps is not None:
+            wanted = _choose(source.name, source.times(), start, step, count, fps)
+        times: list[float] = []
+        fitted: dict[int, np.ndarray] = {}
+        for seconds, picture in source.pictures(wanted):
+            if picture is not None:
+                fitted[len(times)] = fit_frame(picture, size, fit)
+            times.append(seconds)
             if progress:
-                progress(len(kept), count)
-        width, height = _square_pixel_size(capture)
-        nominal = _nominal_fps(capture)
-    pace = Fraction(fps).limit_denominator(1001) if fps is not None else _average_fps(times[start:], nominal)
-    return _as_tensor(kept), Selection(tuple(wanted), pace / step, width, height)
+                progress(len(fitted), count)
+        if len(times) <= wanted[-1]:
+            raise _ended_early(source, times, start, step, count)
+        pace = (
+            Fraction(fps).limit_denominator(1001)
+            if fps is not None
+            else _average_fps(times[start:], source.fps)
+        )
+        selection = Selection(
+            tuple(wanted), tuple(times[number] for number in wanted), pace / step, *source.size
+        )
+    return _as_tensor([fitted[number] for number in wanted]), selection
 
 
 def select(
@@ -186,7 +178,7 @@ def select(
     size: tuple[int, int] | None = None,
     fit: str = "crop",
     fps: Fraction | float | None = None,
-    source_fps: Fraction | float = _UNKNOWN_FPS,
+    source_fps: Fraction | float = UNKNOWN_FPS,
 ) -> tuple[torch.Tensor, Selection]:
     """``read_frames`` for pictures that are decoded already.
 
@@ -205,7 +197,9 @@ def select(
         fitted = [fit_frame(np.ascontiguousarray(frame), size, fit) for frame in chosen.numpy()]
         chosen = torch.from_numpy(np.stack(fitted))
     pace = Fraction(source_fps if fps is None else fps).limit_denominator(1001)
-    return chosen.contiguous(), Selection(tuple(wanted), pace / step, *source)
+    return chosen.contiguous(), Selection(
+        tuple(wanted), tuple(times[number] for number in wanted), pace / step, *source
+    )
 
 
 def _choose(
@@ -214,8 +208,8 @@ def _choose(
     """The frame numbers wanted from a clip whose presentation times are all known."""
     total = len(times)
     if fps is not None:
-        if not 0 < fps <= _PLAUSIBLE_FPS:
-            raise VideoError(f"fps must be above 0 and at most {_PLAUSIBLE_FPS}, got {fps}.")
+        if not 0 < fps <= PLAUSIBLE_FPS:
+            raise VideoError(f"fps must be above 0 and at most {PLAUSIBLE_FPS}, got {fps}.")
         total = resampled_count(times, fps)
         name = f"{name} at {float(fps):g} frames per second"
     if largest_count(total, start, step) < count:
@@ -232,109 +226,6 @@ def _check_choice(start: int, step: int, count: int) -> None:
         )
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    _check_file(path)
-    level = _cv2_logging.getLogLevel()
-    _cv2_logging.setLogLevel(_SILENT)
-    try:
-        # Only FFmpeg: other backends read file names as patterns. Absolute: FFmpeg must not see a URL.
-        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-        try:
-            if not capture.isOpened():
-                raise VideoError(
-                    f"{path.name} is not a video that can be read, or it is damaged or incomplete:"
-                    " check that it plays, and save it again as mp4 (H.264)."
-                )
-            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-            yield capture
-        finally:
-            capture.release()
-    except cv2.error as error:
-        raise VideoError(f"{path.name} cannot be decoded: save it again as mp4 (H.264).") from error
-    finally:
-        _cv2_logging.setLogLevel(level)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        is_file = path.is_file()
-    except OSError:
-        # A name longer than file systems take.
-        is_file = False
-    if not is_file:
-        name = (path.name or str(path))[:90]
-        name = name if name.isprintable() else f"{name!r:.90}"
-        raise VideoError(f"{name} does not exist or is no file: choose or upload another video.")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise VideoError(f"{path.name} cannot be opened: check the file's permissions.") from error
-    if not head:
-        raise VideoError(f"{path.name} is empty (0 bytes): copy or upload the video again.")
-    # Refused here, because FFmpeg would take a playlist for a video and open the other files that it names.
-    if _is_text(head):
-        raise VideoError(f"{path.name} is a text file, not a video: choose a video file such as an mp4.")
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        # Incremental: a character cut at the end of the head is no error.
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return all(character.isprintable() or character.isspace() for character in text)
-
-
-def _grabbed(capture: cv2.VideoCapture) -> Iterator[float]:
-    """Advances frame by frame without converting pixels; yields each frame's presentation time in seconds."""
-    while capture.grab():
-        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-
-
-def _timestamps(path: Path) -> list[float]:
-    """All presentation times, made from the nominal rate where the file has none."""
-    with _opened(path) as capture:
-        times = list(_grabbed(capture))
-        nominal = _nominal_fps(capture)
-    if not times:
-        raise _undecodable(path)
-    if (np.diff(times) <= 0).any():
-        return [float(index / nominal) for index in range(len(times))]
-    return times
-
-
-def _retrieve(path: Path, capture: cv2.VideoCapture) -> np.ndarray:
-    """The frame grabbed last, (H, W, 3) uint8 BGR, in square pixels."""
-    ok, frame = capture.retrieve()
-    if not ok:
-        raise _undecodable(path)
-    shape = _square_pixel_size(capture)
-    if shape != (frame.shape[1], frame.shape[0]):
-        frame = cv2.resize(frame, shape, interpolation=cv2.INTER_CUBIC)
-    return frame
-
-
-def _square_pixel_size(capture: cv2.VideoCapture) -> tuple[int, int]:
-    """(width, height) after rotation, with non-square pixels made square by widening the short side."""
-    width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-    height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    numerator, denominator = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
-    aspect = numerator / denominator if numerator > 0 and denominator > 0 else 1.0
-    if int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180:
-        aspect = 1 / aspect
-    # Outside this range it is a broken header, not an anamorphic clip.
-    if not 0.1 < aspect < 10:
-        return width, height
-    return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
-
-
-def _nominal_fps(capture: cv2.VideoCapture) -> Fraction:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return Fraction(fps).limit_denominator(1001) if 0.01 < fps <= _PLAUSIBLE_FPS else _UNKNOWN_FPS
-
-
 def _average_fps(times: Sequence[float], nominal: Fraction) -> Fraction:
     """The header's rate where the timestamps bear it out, else the rate that they show."""
     span = times[-1] - times[0]
@@ -344,7 +235,7 @@ def _average_fps(times: Sequence[float], nominal: Fraction) -> Fraction:
         return nominal
     measured = Fraction((len(times) - 1) / span).limit_denominator(1001)
     # Anything else comes from broken timestamps.
-    return measured if 0 < measured <= _PLAUSIBLE_FPS else nominal
+    return measured if 0 < measured <= PLAUSIBLE_FPS else nominal
 
 
 def _is_variable(times: Sequence[float]) -> bool:
@@ -363,23 +254,13 @@ def _as_tensor(frames: list[np.ndarray]) -> torch.Tensor:
     return tensor
 
 
-def _undecodable(path: Path) -> VideoError:
-    return VideoError(
-        f"No frame of {path.name} can be decoded: check that it plays, and save it again as mp4 (H.264)."
-    )
-
-
-def _ended_early(
-    path: Path, capture: cv2.VideoCapture, times: Sequence[float], start: int, step: int, count: int
-) -> VideoError:
+def _ended_early(source: Source, times: Sequence[float], start: int, step: int, count: int) -> VideoError:
     if not times:
-        return _undecodable(path)
-    nominal = _nominal_fps(capture)
-    promised = capture.get(cv2.CAP_PROP_FRAME_COUNT) / float(nominal)
+        return undecodable(source.name)
     # Compared in seconds: for a variable rate the header's frame count is only a guess.
-    damaged = times[-1] - times[0] + 2 / float(nominal) < 0.95 * promised
-    name = f"{path.name} (damaged or cut off: its header promises {promised:.1f} s)" if damaged else path.name
-    return _too_few(name, len(times), start, step, count)
+    damaged = times[-1] - times[0] + 2 / float(source.fps) < 0.95 * source.duration
+    promise = f" (damaged or cut off: its header promises {source.duration:.1f} s)" if damaged else ""
+    return _too_few(f"{source.name}{promise}", len(times), start, step, count)
 
 
 def _too_few(name: str, total: int, start: int, step: int, count: int) -> VideoError:

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -108,7 +107,7 @@ def test_probe_keeps_broadcast_rates_exact(tmp_path):
 
 def test_probe_counts_frames_instead_of_trusting_the_header(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", times_ms=UNEVEN_MS)
-    assert cv2.VideoCapture(str(clip)).get(cv2.CAP_PROP_FRAME_COUNT) != 12
+    assert glance(clip).frames != 12
     assert probe(clip).frames == 12
 
 
@@ -134,7 +133,7 @@ def test_colours_are_rgb_and_rounded(tmp_path):
 def test_decodes_nothing_behind_the_last_chosen_frame(clip):
     seen = []
     read_frames(clip, start=2, step=2, count=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 3), (0, 3), (0, 3), (1, 3), (1, 3), (1, 3), (2, 3), (2, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (0, 3), (1, 3), (1, 3), (2, 3), (2, 3), (3, 3)]
 
 
 def test_progress_can_stop_the_reading(clip):
@@ -285,7 +284,7 @@ def test_what_is_no_video_is_named(tmp_path, content, message):
 
 
 def test_a_folder_is_named(tmp_path):
-    with pytest.raises(VideoError, match="is no file"):
+    with pytest.raises(VideoError, match=r"The folder \S+ holds no pictures"):
         probe(tmp_path)
 
 
@@ -377,18 +376,8 @@ def test_a_header_without_frames_is_told(tmp_path, read):
         read(path)
 
 
-@pytest.mark.parametrize("read", [probe, check_readable, glance])
-def test_a_decoder_that_gives_up_is_told(clip, monkeypatch, read):
-    def give_up(*_):
-        raise cv2.error("assertion failed")
-
-    monkeypatch.setattr(cv2, "VideoCapture", give_up)
-    with pytest.raises(VideoError, match="cannot be decoded: save it again"):
-        read(clip)
-
-
 def test_no_decoder_noise(tmp_path):
-    """Neither OpenCV nor FFmpeg writes anything, and OpenCV's log level is as it was."""
+    """FFmpeg writes nothing of its own."""
     broken = write_clip(tmp_path / "broken.mkv", 30, pictures=noise(30))
     data = bytearray(broken.read_bytes())
     data[len(data) // 2 : len(data) * 2 // 3] = bytes(len(data) * 2 // 3 - len(data) // 2)
@@ -396,15 +385,13 @@ def test_no_decoder_noise(tmp_path):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(write_clip(tmp_path / "whole.mp4").read_bytes()[:900])
     script = """
-import sys, cv2
+import sys
 from tav_core.video.read import VideoError, probe
-level = getattr(cv2.utils, "logging", cv2).getLogLevel()
 for path in sys.argv[1:]:
     try:
         probe(path)
     except VideoError:
         pass
-assert getattr(cv2.utils, "logging", cv2).getLogLevel() == level
 """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV")}
     run = subprocess.run(

@@ -1,0 +1,106 @@
+"""Clips that frames can be read from: video files, animated pictures, and folders of pictures."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+_HEAD_BYTES = 512
+UNKNOWN_FPS = Fraction(25)
+PLAUSIBLE_FPS = 1000
+
+
+class VideoError(ValueError):
+    """A clip that cannot be read as asked; the message is one sentence that names the file and the remedy."""
+
+
+class Source(Protocol):
+    """A clip that is open for reading.
+
+    name: for messages. size: (width, height) in square pixels, after rotation. fps: the nominal rate. frames: how
+    many pictures the header promises, 0 if it does not say. duration: seconds that the header promises, 0 likewise.
+    """
+
+    name: str
+    size: tuple[int, int]
+    fps: Fraction
+    frames: int
+    duration: float
+
+    def times(self) -> list[float]:
+        """The presentation time of every picture in seconds, ascending."""
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[float, np.ndarray | None]]:
+        """Goes through the clip up to the last of the ``wanted`` numbers, which ascend and may repeat.
+
+        Yields (presentation time in seconds, picture); the picture is (H, W, 3) uint8 RGB for a number that is
+        wanted and None for a frame that is only passed. Ends early where the clip does.
+        """
+
+    def nearest(self, seconds: Sequence[float]) -> list[np.ndarray]:
+        """Quickly, one picture near each of the times, which count from the beginning of the clip."""
+
+
+def open_source(
+    clip: str | Path | BinaryIO, trim: tuple[float, float] = (0.0, 0.0)
+) -> AbstractContextManager[Source]:
+    """Opens a video file, an animated picture, a folder of pictures or a stream of a video file's bytes.
+
+    ``trim`` is (start, duration) in seconds on the file's own clock, as core's VIDEO counts; a duration of 0 goes to
+    the end. Raises VideoError for what is missing, empty or not a clip.
+    """
+    # Here, because both import this module.
+    from .pictures import open_pictures
+    from .video_file import VideoFile
+
+    if not isinstance(clip, str | Path):
+        return VideoFile(clip, "The video", trim)
+    path = Path(clip)
+    pictures = open_pictures(path) if path.is_dir() or trim == (0.0, 0.0) else None
+    if pictures is not None:
+        return pictures
+    check_file(path)
+    return VideoFile(path, path.name, trim)
+
+
+def check_file(path: Path) -> None:
+    """Raises VideoError unless ``path`` is a file with content that is not plain text."""
+    try:
+        is_file = path.is_file()
+    except OSError:
+        # A name longer than file systems take.
+        is_file = False
+    if not is_file:
+        name = (path.name or str(path))[:90]
+        name = name if name.isprintable() else f"{name!r:.90}"
+        raise VideoError(f"{name} does not exist or is not a file: choose or upload another video.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise VideoError(f"{path.name} cannot be opened: check the file's permissions.") from error
+    if not head:
+        raise VideoError(f"{path.name} is empty (0 bytes): copy or upload the video again.")
+    # Refused here, because FFmpeg would take a playlist for a video and open the other files that it names.
+    if _is_text(head):
+        raise VideoError(f"{path.name} is a text file, not a video: choose a video file such as an mp4.")
+
+
+def undecodable(name: str) -> VideoError:
+    """The error for a clip of which no frame can be decoded."""
+    return VideoError(
+        f"No frame of {name} can be decoded: check that it plays, and save it again as mp4 (H.264)."
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # Incremental: a character cut at the end of the head is no error.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
