@@ -27,7 +27,9 @@ def picture(number: int) -> np.ndarray:
     return out
 
 
-def write(path: Path, frames: int = 12, codec: str = "libx264", pixels: str = "yuv420p", **options: str) -> Path:
+def write(
+    path: Path, frames: int = 12, codec: str = "libx264", pixels: str = "yuv420p", **options: str
+) -> Path:
     """A clip of `picture`; an option that begins with an underscore is set on the codec's context."""
     context = {name[1:]: value for name, value in options.items() if name.startswith("_")}
     with av.open(str(path), "w") as container:
@@ -156,7 +158,12 @@ def test_hdr_is_tone_mapped_and_said_once(tmp_path, transfer, caplog):
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = (
+            9,
+            9,
+            transfer,
+            1,
+        )
         grey = np.zeros((64, 64, 3), np.uint16)
         grey[:, :32] = int(level * 65535)
         grey[:, 32:] = int(min(1.0, level * 1.3) * 65535)
