@@ -10,7 +10,7 @@ from .comfy.inputs import input_for, inputs_for
 from .comfy.node import Node
 from .comfy.page.player import player
 from .comfy.progress import connects
-from .comfy.video import read_video, video_names, video_path
+from .comfy.video import audio, read_video, video_names, video_path
 
 
 class TAVLoadVideo(Node):
@@ -34,7 +34,10 @@ class TAVLoadVideo(Node):
                     # One empty entry, or an empty input folder would stop a graph that uses video_input.
                     options=video_names() or [""],
                     upload=io.UploadType.video,
-                    tooltip="A video or GIF in the input folder. Not used while video_input is connected.",
+                    tooltip=(
+                        "A video, an animation or a folder of pictures in the input folder."
+                        " Not used while video_input is connected."
+                    ),
                 ),
                 *inputs_for(FrameSelection, until="resample_fps"),
                 io.Video.Input(
@@ -54,6 +57,11 @@ class TAVLoadVideo(Node):
                 io.Int.Output("width", display_name="width", tooltip="Width of the frames in pixels."),
                 io.Int.Output("height", display_name="height", tooltip="Height of the frames in pixels."),
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+                io.Audio.Output(
+                    "audio",
+                    display_name="audio",
+                    tooltip="The clip's sound while the chosen frames play, for Create Video. Empty for a silent clip.",
+                ),
             ],
         )
 
@@ -90,10 +98,11 @@ class TAVLoadVideo(Node):
         """Reads the frames; raises ValueError with one sentence that names the input."""
         chosen = FrameSelection(start_frame, frame_stride, frame_count, width, height, fit, resample_fps)
         try:
-            frames, selection = read_video(video, video_input, chosen)
+            frames, selection, sound = read_video(video, video_input, chosen)
         except VideoError as error:
             name = "video" if video_input is None else "video_input"
             raise ValueError(f"Load Video Frames ({name}): {error}") from error
         fps = float(selection.fps)
         count, height, width = frames.shape[:3]
-        return io.NodeOutput(frames, fps, width, height, count, ui=player([("", frames)], fps))
+        shown = player([("", frames)], fps)
+        return io.NodeOutput(frames, fps, width, height, count, audio(sound), ui=shown)

@@ -29,7 +29,7 @@ class Pictures:
         self._close: Callable[[], None] = lambda: None
         first = decode(0)
         self.size = (first.shape[1], first.shape[0])
-        self.frames = len(starts)
+        self.frames = self.counted = len(starts)
         self.duration = end
         self.fps = Fraction(len(starts) / end).limit_denominator(1001) if end > 0 else UNKNOWN_FPS
 
@@ -45,11 +45,11 @@ class Pictures:
         """See `Source.times`."""
         return self._starts
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[float, np.ndarray | None]]:
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, np.ndarray | None]]:
         """See `Source.pictures`."""
         chosen = wanted if isinstance(wanted, range) else set(wanted)
         for index, seconds in enumerate(self._starts[: wanted[-1] + 1]):
-            yield seconds, self._decode(index) if index in chosen else None
+            yield index, seconds, self._decode(index) if index in chosen else None
 
     def nearest(self, seconds: Sequence[float]) -> list[np.ndarray]:
         """See `Source.nearest`."""

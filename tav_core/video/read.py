@@ -48,6 +48,11 @@ class Selection:
     source_width: int
     source_height: int
 
+    @property
+    def duration(self) -> float:
+        """Seconds that the taken frames play."""
+        return float(len(self.indices) / self.fps)
+
 
 def largest_count(total: int, start: int, step: int) -> int:
     """How many frames start, start + step, start + 2 step, ... exist among ``total`` frames."""
@@ -81,7 +86,7 @@ def probe(clip: Clip) -> VideoInfo:
     """Counts and measures a clip by going through all of it. Raises VideoError if nothing in it decodes."""
     with open_source(clip) as source:
         times = source.times()
-        fps = _average_fps(times, source.fps)
+        fps = _average_fps(len(times) - 1, times[-1] - times[0], source.fps)
         return VideoInfo(len(times), fps, *source.size, float(len(times) / fps), _is_variable(times))
 
 
@@ -149,21 +154,21 @@ def read_frames(
         wanted: Sequence[int] = range(start, start + step * count, step)
         if fps is not None:
             wanted = _choose(source.name, source.times(), start, step, count, fps)
-        times: list[float] = []
+        times: dict[int, float] = {}
         fitted: dict[int, np.ndarray] = {}
-        for seconds, picture in source.pictures(wanted):
+        for number, seconds, picture in source.pictures(wanted):
+            times[number] = seconds
             if picture is not None:
-                fitted[len(times)] = fit_frame(picture, size, fit)
-            times.append(seconds)
+                fitted[number] = fit_frame(picture, size, fit)
             if progress:
                 progress(len(fitted), count)
-        if len(times) <= wanted[-1]:
+        last = wanted[-1]
+        if last not in fitted:
             raise _ended_early(source, times, start, step, count)
-        pace = (
-            Fraction(fps).limit_denominator(1001)
-            if fps is not None
-            else _average_fps(times[start:], source.fps)
-        )
+        if fps is None:
+            pace = _average_fps(last - wanted[0], times[last] - times[wanted[0]], source.fps)
+        else:
+            pace = Fraction(fps).limit_denominator(1001)
         selection = Selection(
             tuple(wanted), tuple(times[number] for number in wanted), pace / step, *source.size
         )
@@ -226,14 +231,13 @@ def _check_choice(start: int, step: int, count: int) -> None:
         )
 
 
-def _average_fps(times: Sequence[float], nominal: Fraction) -> Fraction:
-    """The header's rate where the timestamps bear it out, else the rate that they show."""
-    span = times[-1] - times[0]
-    if len(times) < 2 or span <= 0:
+def _average_fps(gaps: int, span: float, nominal: Fraction) -> Fraction:
+    """The header's rate where ``gaps`` between frames within ``span`` seconds bear it out, else the rate they show."""
+    if gaps < 1 or span <= 0:
         return nominal
-    if abs(span - float((len(times) - 1) / nominal)) <= 0.002 + 0.01 * span:
+    if abs(span - float(gaps / nominal)) <= 0.002 + 0.01 * span:
         return nominal
-    measured = Fraction((len(times) - 1) / span).limit_denominator(1001)
+    measured = Fraction(gaps / span).limit_denominator(1001)
     # Anything else comes from broken timestamps.
     return measured if 0 < measured <= PLAUSIBLE_FPS else nominal
 
@@ -254,11 +258,14 @@ def _as_tensor(frames: list[np.ndarray]) -> torch.Tensor:
     return tensor
 
 
-def _ended_early(source: Source, times: Sequence[float], start: int, step: int, count: int) -> VideoError:
+def _ended_early(source: Source, times: dict[int, float], start: int, step: int, count: int) -> VideoError:
+    if source.counted:
+        return _too_few(source.name, source.counted, start, step, count)
     if not times:
         return undecodable(source.name)
     # Compared in seconds: for a variable rate the header's frame count is only a guess.
-    damaged = times[-1] - times[0] + 2 / float(source.fps) < 0.95 * source.duration
+    span = max(times.values()) - min(times.values())
+    damaged = span + 2 / float(source.fps) < 0.95 * source.duration
     promise = f" (damaged or cut off: its header promises {source.duration:.1f} s)" if damaged else ""
     return _too_few(f"{source.name}{promise}", len(times), start, step, count)
 

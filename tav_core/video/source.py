@@ -23,6 +23,7 @@ class Source(Protocol):
 
     name: for messages. size: (width, height) in square pixels, after rotation. fps: the nominal rate. frames: how
     many pictures the header promises, 0 if it does not say. duration: seconds that the header promises, 0 likewise.
+    counted: how many there are, 0 while that is not known.
     """
 
     name: str
@@ -30,15 +31,17 @@ class Source(Protocol):
     fps: Fraction
     frames: int
     duration: float
+    counted: int
 
     def times(self) -> list[float]:
         """The presentation time of every picture in seconds, ascending."""
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[float, np.ndarray | None]]:
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, np.ndarray | None]]:
         """Goes through the clip up to the last of the ``wanted`` numbers, which ascend and may repeat.
 
-        Yields (presentation time in seconds, picture); the picture is (H, W, 3) uint8 RGB for a number that is
-        wanted and None for a frame that is only passed. Ends early where the clip does.
+        Yields (number, presentation time in seconds, picture); the picture is (H, W, 3) uint8 RGB for a number that
+        is wanted and None for a frame that is only passed. Numbers may be left out, and come once more after a first
+        attempt that failed. Ends early where the clip does.
         """
 
     def nearest(self, seconds: Sequence[float]) -> list[np.ndarray]:

@@ -35,6 +35,7 @@ class VideoFile:
         self._file = file
         self._trim = trim
         self._index: _Index | None = None
+        self.counted = 0
         self._open()
         try:
             first = next(self._decoded(), None)
@@ -63,22 +64,23 @@ class VideoFile:
             return [float(number / self.fps) for number in range(len(times))]
         return list(times)
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[float, np.ndarray | None]]:
-        """See `Source.pictures`. Seeks where that saves decoding; then passed frames are not all reported."""
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, np.ndarray | None]]:
+        """See `Source.pictures`. Seeks where that saves decoding."""
         last = wanted[-1]
         if last >= _SEEK_FROM:
             index = self._indexed(last)
             if index is not None and len(index.times) > last:
-                kept = self._sought(index, sorted(set(wanted)))
-                if kept is not None:
-                    for number, seconds in enumerate(index.times[: last + 1]):
-                        yield seconds, kept.pop(number, None)
+                yield from self._sought(index, sorted(set(wanted)))
+                if index.trusted:
                     return
+            elif index is not None and len(index.times) >= _LONG:
+                self.counted = len(index.times)
+                return
         # A range answers at once, however long it is.
         chosen = wanted if isinstance(wanted, range) else set(wanted)
         for number, frame in enumerate(self._restarted()):
             seconds = frame.time if frame.time is not None else float(number / self.fps)
-            yield seconds, self._rgb(frame) if number in chosen else None
+            yield number, seconds, self._rgb(frame) if number in chosen else None
             if number >= last:
                 return
 
@@ -116,7 +118,7 @@ class VideoFile:
             self._container.close()
             raise undecodable(self.name)
         best = self._container.streams.best("video")
-        self._stream = best if best in streams else streams[0]
+        self._stream: Any = best if best in streams else streams[0]
         self._stream.thread_type = "AUTO"
 
     def _describe(self, first: Any) -> None:
@@ -197,9 +199,11 @@ class VideoFile:
             self._open()
         return self._index
 
-    def _sought(self, index: "_Index", wanted: list[int]) -> dict[int, np.ndarray] | None:
-        """The pictures of the ``wanted`` numbers; None where the decoder's frames are not those of the index."""
-        kept: dict[int, np.ndarray] = {}
+    def _sought(self, index: "_Index", wanted: list[int]) -> Iterator[tuple[int, float, np.ndarray | None]]:
+        """Frames up to each of the ``wanted`` numbers, from the keyframe before it.
+
+        Stops and distrusts the index where the decoder's frames are not the index's.
+        """
         frames: Iterator[Any] = iter(())
         here = -1
         for number in wanted:
@@ -213,14 +217,15 @@ class VideoFile:
                     # Frames before the keyframe that a seek may bring along, or that need an earlier one.
                     continue
                 if found is None or (here >= 0 and found != here + 1):
-                    return None
+                    index.trusted = False
+                    return
                 here = found
+                yield here, index.times[here], self._rgb(frame) if here == number else None
                 if here >= number:
                     break
             if here != number:
-                return None
-            kept[number] = self._rgb(frame)
-        return kept
+                index.trusted = False
+                return
 
     def _rgb(self, frame: Any) -> np.ndarray:
         """(H, W, 3) uint8 in square pixels, upright."""
@@ -232,9 +237,8 @@ class VideoFile:
         except (av.error.FFmpegError, ValueError) as error:
             raise undecodable(self.name) from error
         if (picture.shape[1], picture.shape[0]) != self._shape:
-            picture = resize(
-                picture, *_square_pixels(frame.width, frame.height, self._stream.sample_aspect_ratio)
-            )
+            # Anamorphic pixels, or a stream whose size changes midway.
+            picture = resize(picture, *self._shape)
         return np.ascontiguousarray(np.rot90(picture, self._quarter_turns))
 
 
@@ -243,6 +247,7 @@ class _Index:
 
     def __init__(self, times: list[float], keyframes: list[int]) -> None:
         self.times = times
+        self.trusted = True
         self._keyframes = keyframes
         self._numbers = {_key(seconds): number for number, seconds in enumerate(times)}
 

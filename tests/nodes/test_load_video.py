@@ -1,5 +1,6 @@
 """Load Video Frames inside ComfyUI."""
 
+import dataclasses
 import json
 import os
 from fractions import Fraction
@@ -12,6 +13,8 @@ from PIL import Image
 
 from devkit.client import PromptRejected
 from devkit.video import write_video
+from tav_core.video.sound import Sound
+from tav_core.video.write import write_frames
 
 CHOICE = {"start_frame": 0, "frame_stride": 1, "frame_count": 4, "width": 64, "height": 48, "fit": "crop"}
 
@@ -36,6 +39,13 @@ def folders(comfyui, tmp_path, monkeypatch) -> Path:
         monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
     grey_clip(tmp_path / "input" / "clip.mp4")
     return tmp_path / "input"
+
+
+@pytest.fixture
+def api(comfyui):
+    from comfy_api import latest
+
+    return latest
 
 
 @pytest.fixture
@@ -66,10 +76,46 @@ def test_gives_frames_rate_size_and_count(node):
     output = node.execute(
         "clip.mp4", **CHOICE | {"start_frame": 1, "frame_stride": 3, "width": 32, "height": 24}
     )
-    frames, fps, width, height, count = output.result
+    frames, fps, width, height, count, audio = output.result
     assert (frames.shape, frames.dtype) == ((4, 24, 32, 3), torch.float32)
     assert shown(frames) == [1, 4, 7, 10]
-    assert (fps, width, height, count) == (8.0, 32, 24, 4)
+    assert (fps, width, height, count, audio) == (8.0, 32, 24, 4, None)
+
+
+def test_sound_is_cut_to_the_frames(node, folders, api):
+    """From a file, from a VIDEO of it, and from a VIDEO that another node made."""
+    time = torch.arange(8000) / 8000
+    tone = (torch.sin(2 * torch.pi * 440 * time) * time)[None]
+    images = torch.rand(24, 32, 48, 3)
+    write_frames(folders / "loud.mp4", images, 24, Sound(tone, 8000))
+    choice = CHOICE | {"start_frame": 12, "frame_count": 6, "frame_stride": 1}
+    parts = api.Types.VideoComponents(
+        images=images, audio={"waveform": tone[None], "sample_rate": 8000}, frame_rate=Fraction(24)
+    )
+    for name, video in (
+        ("loud.mp4", None),
+        ("", api.InputImpl.VideoFromFile(str(folders / "loud.mp4"))),
+        ("", api.InputImpl.VideoFromComponents(parts)),
+    ):
+        audio = node.execute(name, **choice, video_input=video).result[5]
+        assert audio["waveform"].shape == (1, 1, 2000) and audio["sample_rate"] == 8000
+        # As loud as the clip is from 0.5 to 0.75 s.
+        assert float(audio["waveform"].square().mean().sqrt()) == pytest.approx(0.628 / 2**0.5, rel=0.1)
+
+
+def test_folders_of_pictures_are_clips(node, folders):
+    write_frames(folders / "pictures", torch.rand(5, 16, 24, 3), 8)
+    (folders / "notes").mkdir()
+    assert node.define_schema().inputs[0].options == ["clip.mp4", "pictures/"]
+    assert node.validate_inputs({}, video="pictures/") is True
+    assert node.execute("pictures/", **CHOICE | {"width": 0, "height": 0}).result[0].shape == (4, 16, 24, 3)
+
+
+def test_an_entry_that_cannot_be_read_is_left_out(node, folders):
+    (folders / "loop.mp4").symlink_to("loop.mp4")
+    (folders / "nowhere.mp4").symlink_to("gone.mp4")
+    (folders / "round").symlink_to("round")
+    assert node.define_schema().inputs[0].options == ["clip.mp4"]
 
 
 def test_keeps_the_size_or_the_aspect(node):
@@ -109,12 +155,6 @@ def test_too_few_frames_names_the_input_and_the_remedy(node):
 
 
 class TestVideoInput:
-    @pytest.fixture
-    def api(self, comfyui):
-        from comfy_api import latest
-
-        return latest
-
     def test_a_whole_file_is_not_decoded_as_a_whole(self, node, folders, api, monkeypatch):
         monkeypatch.setattr(api.InputImpl.VideoFromFile, "get_components", None)
         video = api.InputImpl.VideoFromFile(str(folders / "clip.mp4"))
@@ -125,6 +165,28 @@ class TestVideoInput:
         video = api.InputImpl.VideoFromFile(str(folders / "clip.mp4")).as_trimmed(0.25, 0.125, False)
         frames, *_ = node.execute("", **CHOICE | {"frame_count": 3}, video_input=video).result
         assert shown(frames) == [6, 7, 8]
+
+    def test_a_trim_is_not_decoded_as_a_whole(self, node, folders, api, monkeypatch):
+        monkeypatch.setattr(api.InputImpl.VideoFromFile, "get_components", None)
+        video = api.InputImpl.VideoFromFile(str(folders / "clip.mp4")).as_trimmed(0.25, 0.2, False)
+        frames, *_ = node.execute("", **CHOICE | {"frame_count": 4}, video_input=video).result
+        assert shown(frames) == [6, 7, 8, 9]
+
+    def test_pictures_that_are_not_the_file_s(self, node, folders, api):
+        """As a crop has them: another size over the same file."""
+
+        class Cropped(api.InputImpl.VideoFromFile):
+            def get_dimensions(self):
+                return (32, 48)
+
+            def get_components(self):
+                parts = super().get_components()
+                return dataclasses.replace(parts, images=parts.images[:, :, :32])
+
+        video = Cropped(str(folders / "clip.mp4"))
+        choice = CHOICE | {"frame_count": 2, "width": 0, "height": 0}
+        frames, *_ = node.execute("", **choice, video_input=video).result
+        assert frames.shape == (2, 48, 32, 3)
 
     def test_frames_from_another_node(self, node, api):
         images = torch.linspace(0, 1, 6)[:, None, None, None].expand(-1, 48, 64, 3)

@@ -2,12 +2,11 @@
 
 import base64
 import logging
+from collections.abc import Callable
 from fractions import Fraction
 
-import torch
-
 from ....tav_core.video.fit import target_size
-from ....tav_core.video.read import VideoError, VideoInfo, glance, largest_count, read_frames
+from ....tav_core.video.read import VideoError, VideoInfo, glance, largest_count, read_frames, strip
 from ....tav_core.video.sprites import SpriteSheet, shrunk, sprite_sheet
 from ..video import resampled_rate, video_path
 
@@ -44,10 +43,12 @@ def chosen(
     height: int,
     fit: str,
     resample_fps: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """The frames that Load Video Frames will give for the same inputs, as a small sheet with its picture inside.
 
-    Raises VideoError, or ValueError for an unknown fit, with the sentence that the node would say.
+    ``progress`` as in `read_frames`; it may raise to stop. Raises VideoError, or ValueError for an unknown fit, with
+    the sentence that the node would say.
     """
     path = video_path(name)
     info = glance(path)
@@ -66,6 +67,7 @@ def chosen(
         size=shrunk(target, PREVIEW_SIDE),
         fit=fit,
         fps=resampled_rate(resample_fps),
+        progress=progress,
     )
     sheet = sprite_sheet(frames, float(selection.fps), PREVIEW_SIDE, PREVIEW_FRAMES)
     return with_picture(sheet) | {"target": list(target), "taken": frame_count}
@@ -83,15 +85,9 @@ def _counted(info: VideoInfo, resample_fps: float) -> tuple[int, Fraction]:
 
 
 def _strip(path: str, info: VideoInfo) -> dict | None:
-    count = min(_STRIP_FRAMES, info.frames)
-    if not count:
-        return None
-    step = max(1, (info.frames - 1) // max(1, count - 1))
     try:
-        frames, _ = read_frames(
-            path, 0, step, count, size=shrunk((info.width, info.height), _STRIP_SIDE), fit="crop"
-        )
+        pictures = strip(path, _STRIP_FRAMES, shrunk((info.width, info.height), _STRIP_SIDE))
     except VideoError as error:
         logging.info("Tune-A-Video: no strip of pictures: %s", error)
         return None
-    return with_picture(sprite_sheet(torch.as_tensor(frames), 1.0, _STRIP_SIDE, _STRIP_FRAMES))
+    return with_picture(sprite_sheet(pictures, 1.0, _STRIP_SIDE, _STRIP_FRAMES))

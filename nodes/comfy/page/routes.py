@@ -15,8 +15,8 @@ from .live import LIVE_STATES
 
 PREFIX = "/tune_a_video"
 _ID_CHARACTERS = 200
-# Decoding is work for a core; two pages that drag at once wait for each other.
-_decoding = asyncio.Lock()
+# Decoding is work for a core; a third page that drags waits for the others.
+_decoding = asyncio.Semaphore(2)
 _registered: set[int] = set()
 _SELECTION = settings_of(FrameSelection)
 
@@ -102,7 +102,13 @@ async def frames(request: web.Request) -> web.StreamResponse:
         name: _text(query, name) if known.choices else _number(query, known)
         for name, known in _SELECTION.items()
     }
-    return await _decoded(functools.partial(clips.chosen, **choice), _text(query, "video"))
+
+    def stop_if_left(*_: int) -> None:
+        if request.transport is None or request.transport.is_closing():
+            raise RequestError("The page that asked for these frames has left.")
+
+    work = functools.partial(clips.chosen, **choice, progress=stop_if_left)
+    return await _decoded(work, _text(query, "video"))
 
 
 async def _decoded(work: Callable[..., dict], *arguments: Any) -> web.StreamResponse:
