@@ -4,7 +4,7 @@ import json
 
 from comfy_api.latest import io
 
-from ..tav_core.files.weights import TunedMetadata
+from ..tav_core.tuning.run import TuningRun
 from ..tav_core.tuning.settings import CHECKPOINTING_MODES, RunSettings, TuningSettings
 from .comfy import files
 from .comfy.checks import check_conditioning_frames, check_latents, prompt_embedding
@@ -101,36 +101,19 @@ class TAVTune(Node):
             raise ValueError(
                 "The input 'model' already carries tuned weights; connect the model as it was before them."
             )
-        mode = inflation.mode
         automatic = settings["gradient_checkpointing"] == AUTOMATIC
         settings = TuningSettings(**settings | ({"gradient_checkpointing": "none"} if automatic else {}))
-        metadata = TunedMetadata(
-            base_fingerprint=base_fingerprint(model),
-            prompt=str(cls._upstream("positive", "text") or ""),
-            frames=latents.shape[0],
-            width=latents.shape[3] * 8,
-            height=latents.shape[2] * 8,
-            frame_stride=int(cls._upstream("latent", "frame_stride") or 0),
-            learning_rate=settings.learning_rate,
-            trainable=settings.trainable,
-            attention=mode.attention,
-            norm=mode.norm,
-            seed=settings.seed,
-        )
-        weights = tune(
-            model,
+        run = TuningRun(
             latents,
             context,
             settings,
-            mode,
-            metadata,
-            filename_prefix,
-            save_every,
-            resume,
-            memory,
-            automatic,
-            cls.hidden.extra_pnginfo,
+            inflation.mode,
+            RunSettings(save_every, resume),
+            prompt=str(cls._upstream("positive", "text") or ""),
+            frame_stride=int(cls._upstream("latent", "frame_stride") or 0),
+            base_fingerprint=base_fingerprint(model),
         )
+        weights = tune(model, run, filename_prefix, memory, automatic, cls.hidden.extra_pnginfo)
         losses = json.loads(weights.metadata.losses)
         return io.NodeOutput(apply_weights(model, weights), weights, {"loss": losses})
 

@@ -1,12 +1,11 @@
 """Apply, save and load tuned weights."""
 
 import json
-import logging
 
 from comfy_api.latest import io
 
 from ..tav_core.diffusion.settings import Strengths
-from ..tav_core.files.weights import TunedWeights
+from ..tav_core.files.weights import TunedWeights, warn_of_another_base
 from .comfy import files
 from .comfy.inputs import inputs_for
 from .comfy.model.apply import apply_weights
@@ -38,13 +37,9 @@ class TAVApplyWeights(Node):
 
     @classmethod
     def execute(cls, model, weights: TunedWeights, query_strength, temporal_strength) -> io.NodeOutput:
-        tuned_on = weights.metadata.base_fingerprint
-        if tuned_on and tuned_on != base_fingerprint(model):
-            logging.warning(
-                "Apply Tuned Weights: these weights were tuned on another base model; "
-                "relatives of it work, others give noise."
-            )
-        return io.NodeOutput(apply_weights(model, weights, query_strength, temporal_strength))
+        tuned = apply_weights(model, weights, query_strength, temporal_strength)
+        warn_of_another_base(weights.metadata, base_fingerprint(model))
+        return io.NodeOutput(tuned)
 
 
 class TAVSaveWeights(Node):

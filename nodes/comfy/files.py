@@ -9,6 +9,7 @@ import folder_paths
 import torch
 
 from ...tav_core.files.weights import TunedWeights, WeightsError
+from ...tav_core.tuning.run import is_run
 
 FOLDER = "tune_a_video"
 # Bytes; file systems take 255, and a number and an ending are added.
@@ -98,25 +99,35 @@ def first_free(folder: Path, name: str, suffix: str = "") -> Path:
     return path
 
 
-def unfinished_path(run: str) -> Path:
-    """Where the state of the unfinished run ``run`` is kept; ComfyUI does not list it."""
-    return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "unfinished" / f"{run}.state"
+class RunFolder:
+    """`tav_core.tuning.run.RunFiles` in models/tune_a_video; a new file is named by `new_path` of ``prefix``."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def find(self, run: str, steps: int) -> Path | None:
+        """See `RunFiles.find`."""
+        for name in names():
+            path = Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+            try:
+                if is_run(path, run, steps):
+                    return path
+            except WeightsError:
+                continue
+        return None
+
+    def new(self, run: str, size: int) -> Path:
+        """See `RunFiles.new`."""
+        path = new_path(self.prefix)
+        _check_room(path.parent, size)
+        return path
+
+    def state(self, run: str) -> Path:
+        """See `RunFiles.state`; ComfyUI does not list it."""
+        return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "unfinished" / f"{run}.state"
 
 
-def find_run(run: str, steps: int) -> Path | None:
-    """The file, in full precision, that the run with this fingerprint wrote after ``steps`` steps, if there is one."""
-    for name in names():
-        path = Path(folder_paths.get_full_path_or_raise(FOLDER, name))
-        try:
-            metadata, dtypes = TunedWeights.peek(path)
-        except WeightsError:
-            continue
-        if metadata.run == run and metadata.steps == steps and dtypes == {"F32"}:
-            return path
-    return None
-
-
-def check_room(folder: Path, size: int) -> None:
+def _check_room(folder: Path, size: int) -> None:
     """Raises OSError with one plain sentence unless a file of ``size`` bytes can be written to ``folder``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

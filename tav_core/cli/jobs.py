@@ -13,7 +13,7 @@ import torch
 
 from ..pipeline.model import Model
 from . import options as shared
-from .say import EXPECTED_ERRORS, CliError, UsageError, explain, print_error, say
+from .say import CliError, UsageError, explain, print_error, say
 
 # What a line cannot say: the model is loaded once for all of them.
 _FOR_ALL = ("model", "config", "vae", "device", "dtype", "jobs", "quiet")
@@ -52,9 +52,12 @@ def run_jobs(
             # Where there is a job there is a model.
             work(model, job)  # type: ignore[arg-type]
             _mark_done(job)
-        except EXPECTED_ERRORS as error:
+        except Exception as error:
+            reason = explain(error)
+            if reason is None:
+                raise
             failed += 1
-            print_error(f"{job.out}: {explain(error)}")
+            print_error(f"{job.out}: {reason}")
     # A launcher ends the other processes when one of them ends with an error.
     wait()
     if failed:

@@ -5,14 +5,14 @@ import logging
 import signal
 from collections.abc import Sequence
 
-from . import commands, edit, files
+from . import commands, files
 from .options import Parser
-from .say import EXPECTED_ERRORS, UsageError, explain, print_error
+from .say import LogLines, UsageError, explain, print_error
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """Tune-A-Video (arXiv 2212.11565) without ComfyUI: a Stable Diffusion 1.x or 2.x model learns the
-motion of one clip, then draws the clip again under another sentence.
+motion of one clip, then regenerates the clip under another sentence.
 
 Models are diffusers folders (unet, vae, text_encoder, tokenizer, scheduler), or single checkpoint files together
 with --config. Nothing is downloaded. Tuned files are those of the ComfyUI nodes."""
@@ -31,22 +31,22 @@ _COMMANDS = {
         commands.TUNE_EXAMPLES,
     ),
     "invert": (
-        "turn the clip into noise that remembers it",
+        "invert the clip to the noise that sampling starts from",
         commands.add_invert,
         commands.run_invert,
         commands.INVERT_EXAMPLES,
     ),
     "sample": (
-        "draw from that noise under a new sentence",
+        "sample from the inverted latents under an edit prompt",
         commands.add_sample,
         commands.run_sample,
         commands.SAMPLE_EXAMPLES,
     ),
     "edit": (
         "all three at once; also for a list of clips, on several GPUs",
-        edit.add_edit,
-        edit.run_edit,
-        edit.EXAMPLES,
+        commands.add_edit,
+        commands.run_edit,
+        commands.EDIT_EXAMPLES,
     ),
     "info": ("show how a tuned file was made", files.add_info, files.run_info, files.INFO_EXAMPLES),
     "convert": (
@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = parser().parse_args(argv)
-        options.run(options)
+        with LogLines():
+            options.run(options)
     except SystemExit as done:  # --help
         return int(done.code or OK)
     except UsageError as error:
@@ -74,8 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_error("Stopped; what was tuned is saved, and the same command goes on from there.")
         return INTERRUPTED
-    except EXPECTED_ERRORS as error:
-        print_error(explain(error))
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        print_error(reason)
         return FAILED
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

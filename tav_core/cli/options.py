@@ -13,7 +13,7 @@ from ..inflation.attention import ATTENTION_MODES
 from ..inflation.group_norm import NORM_MODES
 from ..pipeline.model import DTYPES, Model, load_model
 from ..tuning.lr_scheduler import LR_SCHEDULERS
-from ..tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, TuningSettings
+from ..tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, RunSettings, TuningSettings
 from ..tuning.timesteps import TIMESTEP_SAMPLINGS
 from ..video.clip import Clip, read_clip
 from ..video.fit import FITS
@@ -199,11 +199,11 @@ def model_of(options: argparse.Namespace) -> Model:
 def clip_of(options: argparse.Namespace) -> Clip:
     """The clip that the options name."""
     return read_clip(
-        options.video, options.start, options.frame_stride, options.frames, options.size, options.fit
+        options.video, options.frames, options.size, options.start, options.frame_stride, options.fit
     )
 
 
-def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMode]:
+def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMode, RunSettings]:
     """The tuning that the options ask for."""
     settings = TuningSettings(
         steps=options.tuning_steps,
@@ -222,7 +222,8 @@ def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMod
         temporal_lr_scale=options.temporal_lr_scale,
         seed=options.tuning_seed,
     )
-    return settings, InflationMode(options.attention, options.norm)
+    saving = RunSettings(options.save_every, not options.no_resume)
+    return settings, InflationMode(options.attention, options.norm), saving
 
 
 def strengths_of(options: argparse.Namespace) -> Strengths:

@@ -1,11 +1,14 @@
 """What the commands write to the terminal, and the errors that end them."""
 
+import logging
 import sys
 from typing import Any
 
-import torch
+import diffusers
+import transformers
 from diffusers.utils.logging import tqdm
 
+from ..tuning.run import is_out_of_memory
 from ..tuning.tuner import NonFiniteLossError
 
 
@@ -17,15 +20,11 @@ class UsageError(ValueError):
     """A wrong command line."""
 
 
-EXPECTED_ERRORS = (ValueError, OSError, NonFiniteLossError, torch.cuda.OutOfMemoryError)
-"""What may go wrong without a mistake in the program."""
-
-
-def explain(error: Exception) -> str:
-    """One of `EXPECTED_ERRORS` in plain words."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+def explain(error: Exception) -> str | None:
+    """One or two plain sentences for what may go wrong without a mistake in the program, else None."""
+    if is_out_of_memory(error):
         return "The device has too little memory; use fewer --frames, a smaller --size or --dtype bf16."
-    return str(error)
+    return str(error) if isinstance(error, ValueError | OSError | NonFiniteLossError) else None
 
 
 def say(text: str) -> None:
@@ -40,6 +39,54 @@ def print_error(text: str) -> None:
     sys.stderr.flush()
 
 
-def bar(total: int, label: str, quiet: bool, done: int = 0) -> Any:
-    """A tqdm progress bar on the standard error; ``quiet`` shows none."""
-    return tqdm(total=total, initial=done, desc=label, disable=quiet, dynamic_ncols=True)
+class LogLines(logging.Handler):
+    """What the library logs, as lines: notes on the standard output, warnings on the standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        if record.levelno < logging.WARNING:
+            say(record.getMessage())
+        else:
+            print_error(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    def __enter__(self) -> None:
+        self._library = logging.getLogger(__package__.split(".")[0])
+        self._before = self._library.level
+        self._library.setLevel(logging.INFO)
+        self._library.addHandler(self)
+        self._library.propagate = False
+        # The libraries' own notes and loading bars.
+        diffusers.utils.logging.set_verbosity_error()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *error: object) -> None:
+        self._library.removeHandler(self)
+        self._library.setLevel(self._before)
+        self._library.propagate = True
+
+
+class Bar:
+    """A progress bar on the standard error, made at its first call; ``quiet`` shows none."""
+
+    def __init__(self, label: str, quiet: bool) -> None:
+        self._label = label
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Shows that ``done`` of ``total`` steps are done."""
+        if self._quiet:
+            return
+        if self._bar is None:
+            # A resumed run begins in the middle.
+            self._bar = tqdm(total=total, initial=done - 1, desc=self._label, dynamic_ncols=True)
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -57,6 +57,14 @@ def sampling_sigmas(schedule_sigmas: Tensor, steps: int, strength: float = 1.0) 
     return inversion_sigmas(schedule_sigmas, steps, strength).flip(0)
 
 
+def level_scale(sigma: float, other: float) -> float:
+    """The factor that takes latents x_0 + sigma noise to the level ``other``, to go on with another step count.
+
+    The network sees x / sqrt(1 + sigma^2); that is what stays the same, as in the official code.
+    """
+    return ((1 + other**2) / (1 + sigma**2)) ** 0.5
+
+
 @torch.no_grad()
 def ddim_invert(
     model: Denoiser,

@@ -13,6 +13,7 @@ Tensors, float32 or float16, by diffusers block name (``down_blocks.0.attentions
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from ..atomic import save_tensors
 from ..inflation.attach import InflationMode
 from ..inflation.host import TransformerBlock
 
+_log = logging.getLogger(__name__)
 FORMAT = "tune-a-video"
 FORMAT_VERSION = 1
 QUERIES = (".attn1.to_q.weight", ".attn2.to_q.weight")
@@ -41,7 +43,7 @@ _FINGERPRINTED = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn2.to_q", "attn2
 
 
 class WeightsError(ValueError):
-    """A file is no tuned-weights file, is damaged, or does not fit a model."""
+    """A file is not a tuned-weights file, is damaged, or does not fit a model."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,15 @@ class TunedWeights:
         with _opened(path) as file:
             metadata = TunedMetadata.from_header(file.metadata() or {})
             return metadata, {file.get_slice(name).get_dtype() for name in file.keys()}
+
+
+def warn_of_another_base(metadata: TunedMetadata, base: str) -> None:
+    """Logs a warning if weights were tuned on another base than the one with this fingerprint."""
+    if metadata.base_fingerprint not in ("", base):
+        # Not refused: a DreamBooth of the base has another fingerprint.
+        _log.warning(
+            "these weights were tuned on another base model; relatives of it work, others give noise"
+        )
 
 
 @contextmanager

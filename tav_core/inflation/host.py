@@ -34,6 +34,8 @@ class Host(Protocol):
     """
 
     schedule: NoiseSchedule
+    unet: Any
+    """The network: an nn.Module with the weights that it samples with, LoRAs merged."""
 
     @property
     def device(self) -> torch.device:
@@ -69,3 +71,19 @@ class Host(Protocol):
         (batch,), ``context`` (batch or batch * frames, tokens, width); ``x`` and ``context`` are cast to the
         network's dtype. Returns float32, shaped as ``x``.
         """
+
+
+def network_inputs(
+    x: Tensor, timestep: int | Tensor, context: Tensor, dtype: torch.dtype, shared_context: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `Host.predict` hands to the network: ``x``, timesteps (rows,) float32, and the context.
+
+    The context has a row for each of ``x``, unless cross-attention takes one that frames share
+    (``shared_context``).
+    """
+    rows = len(x)
+    timesteps = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).reshape(-1)
+    context = context.to(x.device, dtype)
+    if not shared_context:
+        context = context.repeat_interleave(rows // len(context), dim=0)
+    return x.to(dtype), timesteps.repeat_interleave(rows // len(timesteps)), context

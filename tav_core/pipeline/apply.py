@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from ..files.weights import TunedWeights, check_fit, check_prediction_type
+from ..diffusion.settings import Strengths
+from ..files.weights import TunedWeights, check_fit, check_prediction_type, warn_of_another_base
 from ..inflation.attach import BlockResidual, InflationMode, combine
 from ..inflation.temporal import TemporalLayers, temporal_sizes
 from ..tuning.queries import query_deltas, query_projections
+from .model import Model
 from .unet import DiffusersHost
 
 
@@ -16,12 +19,11 @@ from .unet import DiffusersHost
 def applied(
     host: DiffusersHost,
     weights: TunedWeights | None,
-    query_strength: float = 1.0,
-    temporal_strength: float = 1.0,
+    strengths: Strengths = Strengths(),
 ) -> Iterator[tuple[InflationMode, Mapping[str, BlockResidual]]]:
     """Puts the tuned queries into the host's UNet and gives mode and temporal layers for its `denoiser`.
 
-    Afterwards the UNet's own weights, the very same tensors, are back. Without ``weights`` it is inflated only.
+    Afterwards the UNet has its own weights again, the very same tensors. Without ``weights`` it is inflated only.
     Raises WeightsError if they do not fit.
     """
     if weights is None:
@@ -31,20 +33,32 @@ def applied(
     check_fit(weights.tensors, blocks)
     check_prediction_type(weights.metadata, host.schedule.prediction_type)
     layers: Mapping[str, BlockResidual] = {}
-    if temporal_strength != 0:
+    if strengths.temporal_strength != 0:
         heads = {name: block.attn1.heads for name, block in blocks.items()}
         temporal = TemporalLayers(temporal_sizes(blocks, weights.tensors, heads))
         temporal.load(weights.tensors)
-        layers = combine([(temporal.to(host.device).requires_grad_(False), temporal_strength)])
+        layers = combine([(temporal.to(host.device).requires_grad_(False), strengths.temporal_strength)])
     projections = query_projections(blocks)
-    deltas = query_deltas(weights.tensors) if query_strength != 0 else {}
+    deltas = query_deltas(weights.tensors) if strengths.query_strength != 0 else {}
     own = {name: projections[name].weight.data for name in deltas}
     try:
         for name, delta in deltas.items():
-            tuned = own[name].float() + query_strength * delta.to(host.device)
+            tuned = own[name].float() + strengths.query_strength * delta.to(host.device)
             projections[name].weight.data = tuned.to(own[name].dtype)
         with torch.no_grad():
             yield weights.metadata.mode, layers
     finally:
         for name, weight in own.items():
             projections[name].weight.data = weight
+
+
+def load_tuned(path: Path | str | None, model: Model) -> TunedWeights | None:
+    """The tuned weights at ``path``, None without one. Raises WeightsError if the file is not sound.
+
+    A warning is logged if they were tuned on another base than ``model``.
+    """
+    if path is None:
+        return None
+    weights = TunedWeights.load(Path(path))
+    warn_of_another_base(weights.metadata, model.fingerprint())
+    return weights

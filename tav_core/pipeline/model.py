@@ -1,13 +1,12 @@
 """A Stable Diffusion model from a diffusers folder or a single file, offline."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffusers
 import torch
-import transformers
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -18,20 +17,24 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..cli.say import CliError, print_error
 from ..diffusion.schedule import NoiseSchedule
 from ..files.weights import fingerprint
 from .unet import DiffusersHost
 
+_log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 _FRAMES_AT_ONCE = 4
 
 
+class ModelError(ValueError):
+    """A model that cannot be loaded, or that the method does not work on; the message is one plain sentence."""
+
+
 @dataclass(frozen=True)
 class Model:
-    """The networks of one checkpoint; the UNet stays as it was loaded but for the length of a command's work."""
+    """The networks of one checkpoint. Tuning, inversion and sampling leave them as they were loaded."""
 
     host: DiffusersHost
     vae: AutoencoderKL | AutoencoderTiny
@@ -43,7 +46,7 @@ class Model:
         """(1, tokens, width) float32. What is beyond the tokenizer's length is cut, with a warning."""
         length = self.tokenizer.model_max_length
         if len(self.tokenizer(text).input_ids) > length:
-            print_error(f"warning: only the first {length} tokens of the prompt {text[:40]!r}... are used")
+            _log.warning("only the first %d tokens of the prompt %.40r... are used", length, text)
         tokens = self.tokenizer(
             text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
@@ -82,33 +85,33 @@ class Model:
 
 
 def load_model(
-    path: Path,
-    config: Path | None = None,
-    vae: Path | None = None,
+    path: Path | str,
+    config: Path | str | None = None,
+    vae: Path | str | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> Model:
     """Loads a diffusers folder or a single-file checkpoint, without the network.
 
-    ``config`` is a diffusers folder of the same kind whose small files (configurations, tokenizer) tell how to read
-    a single file; without it diffusers' own cache must hold them. ``vae`` is a folder with another VAE. ``device``
+    ``config`` is a diffusers folder of the same kind with the small files (configurations, tokenizer) that a single
+    file lacks; without it diffusers' own cache must hold them. ``vae`` is a folder with another VAE. ``device``
     and ``dtype`` "auto": CUDA in bf16 (fp16 where it has none), else the CPU in fp32; the VAE always runs in fp32.
-    Raises CliError for what cannot be loaded or is no Stable Diffusion 1.x or 2.x model.
+    Raises ModelError for what cannot be loaded or is not a Stable Diffusion 1.x or 2.x model.
     """
-    _silence()
+    path = Path(path)
     place, kind = _placement(device, dtype)
-    own_vae = _load_vae(vae) if vae is not None else None
+    own_vae = _load_vae(Path(vae)) if vae is not None else None
     if not path.exists():
-        raise CliError(f"{path}: there is no such model; give a diffusers folder or a checkpoint file.")
+        raise ModelError(f"{path}: there is no such model; give a diffusers folder or a checkpoint file.")
     try:
         parts = _from_folder(path, own_vae) if path.is_dir() else _from_file(path, config, own_vae)
-    except CliError:
+    except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CliError(f"{path} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
     unet = parts["unet"]
     if unet.config.in_channels != 4 or unet.config.addition_embed_type is not None:
-        raise CliError(
+        raise ModelError(
             f"{path} is not a Stable Diffusion 1.x or 2.x model (SDXL, inpainting and others do not work)."
         )
     schedule = _schedule(parts["scheduler"])
@@ -123,7 +126,7 @@ def load_model(
 def _from_folder(folder: Path, vae: AutoencoderKL | AutoencoderTiny | None) -> dict:
     missing = [part for part in _PARTS if not (folder / part).is_dir() and not (part == "vae" and vae)]
     if missing:
-        raise CliError(f"{folder} is no diffusers folder: it lacks {', '.join(missing)}.")
+        raise ModelError(f"{folder} is not a diffusers folder: it lacks {', '.join(missing)}.")
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     return {
         "unet": UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True),
@@ -134,7 +137,7 @@ def _from_folder(folder: Path, vae: AutoencoderKL | AutoencoderTiny | None) -> d
     }
 
 
-def _from_file(path: Path, config: Path | None, vae: AutoencoderKL | AutoencoderTiny | None) -> dict:
+def _from_file(path: Path, config: Path | str | None, vae: AutoencoderKL | AutoencoderTiny | None) -> dict:
     options = {} if config is None else {"config": str(config)}
     if vae is not None:
         options["vae"] = vae
@@ -146,7 +149,7 @@ def _from_file(path: Path, config: Path | None, vae: AutoencoderKL | Autoencoder
             if config is not None
             else "a single file needs --config FOLDER, a diffusers folder of the same kind"
         )
-        raise CliError(f"{path.name} cannot be loaded: {hint} ({_first_line(error)}).") from error
+        raise ModelError(f"{path.name} cannot be loaded: {hint} ({_first_line(error)}).") from error
     parts = {part: getattr(pipeline, part) for part in _PARTS}
     return {**parts, "scheduler": dict(pipeline.scheduler.config)}
 
@@ -156,14 +159,16 @@ def _load_vae(folder: Path) -> AutoencoderKL | AutoencoderTiny:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
         return _VAES[kind].from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise CliError(f"{folder} holds no VAE that works (AutoencoderKL or AutoencoderTiny).") from error
+        raise ModelError(
+            f"{folder} does not hold a VAE that works (AutoencoderKL or AutoencoderTiny)."
+        ) from error
 
 
 def _schedule(config: Mapping) -> NoiseSchedule:
     prediction = config.get("prediction_type", "epsilon")
     alphas = DDIMScheduler.from_config(dict(config)).alphas_cumprod.float()
     if prediction not in ("epsilon", "v_prediction") or not bool((alphas > 0).all()):
-        raise CliError(
+        raise ModelError(
             "The model's scheduler is neither noise nor velocity prediction on Stable Diffusion's schedule."
         )
     return NoiseSchedule(alphas, prediction)
@@ -178,13 +183,6 @@ def _placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     if not device.startswith("cuda"):
         return device, torch.float32
     return device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _silence() -> None:
-    """Keeps the libraries' own notes and loading bars out of the commands' output."""
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -17,12 +17,12 @@ from ..inflation.attach import BlockResidual, InflationMode, attach
 from ..inflation.attention import AttentionMode, sparse_causal_attention
 from ..inflation.chunked import ResidualBlock, attach_chunked
 from ..inflation.cross_attention import attach_shared_context
-from ..inflation.host import TransformerBlock, in_network_order
+from ..inflation.host import TransformerBlock, in_network_order, network_inputs
 from ..patching import Overrides
 
 
 class DiffusersHost:
-    """A `tav_core.host.Host` around a diffusers UNet, which stays as it is but for what is attached."""
+    """A `tav_core.inflation.host.Host` around a diffusers UNet, which stays as it is but for what is attached."""
 
     def __init__(self, unet: UNet2DConditionModel, schedule: NoiseSchedule) -> None:
         self.unet = unet
@@ -103,13 +103,9 @@ class DiffusersHost:
 
     def predict(self, x: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
         """See `Host.predict`."""
-        context = context.to(x.device, self.dtype)
-        if not self._shares_context:
-            context = context.repeat_interleave(len(x) // len(context), dim=0)
-        if isinstance(timestep, Tensor):
-            timestep = timestep.reshape(-1).to(x.device)
-            timestep = timestep.repeat_interleave(len(x) // len(timestep))
-        return self.unet(x.to(self.dtype), timestep, context).sample.float()
+        return self.unet(
+            *network_inputs(x, timestep, context, self.dtype, self._shares_context)
+        ).sample.float()
 
     def denoiser(
         self,

@@ -179,8 +179,9 @@ class Tuner:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where `state` was taken, in a tuner made with the same arguments.
 
-        Raises KeyError or RuntimeError if it was made with others.
+        Raises ValueError, and changes nothing, if the state was taken from another tuner.
         """
+        self._check_state(state)
         for name, parameter in self.parameters.items():
             parameter.copy_(state[f"parameter.{name}"])
             self.optimizer.state.pop(parameter, None)
@@ -197,6 +198,19 @@ class Tuner:
             )
         self.losses = state["losses"].tolist()
         self.step_count = len(self.losses)
+
+    def _check_state(self, state: Mapping[str, Tensor]) -> None:
+        needed = {"losses"} | ({"scaler"} if self._scaler.is_enabled() else set())
+        for name, parameter in self.parameters.items():
+            needed.add(f"parameter.{name}")
+            # AdamW has none of a parameter that had no gradient yet, else all three.
+            moments = {f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            needed |= moments if moments & state.keys() else set()
+            for key in (f"parameter.{name}", *moments - {f"optimizer.step.{name}"}):
+                if key in state and state[key].shape != parameter.shape:
+                    raise ValueError(f"its {key} has the shape {list(state[key].shape)}")
+        if needed - state.keys():
+            raise ValueError(f"it lacks {min(needed - state.keys())}")
 
     def _attach(self) -> None:
         layers = {name: self.temporal[name] for name in self.temporal.names}

@@ -7,30 +7,41 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from ..cli.say import CliError
-from .read import read_frames
+from .read import VideoError, read_frames
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Chosen frames (F, H, W, 3) float32 in 0..1, the rate at which they play, and every how many-th was taken."""
+    """Frames (F, H, W, 3) float32 in 0..1, their rate per second, and the stride at which they were taken."""
 
     frames: Tensor
     fps: float
-    step: int
+    frame_stride: int = 1
 
 
-def read_clip(path: Path, start: int, step: int, count: int, size: tuple[int, int], fit: str) -> Clip:
-    """Frames of a video at ``size`` (width, height). Raises VideoError as `tav_core.video.read.read_frames` does."""
-    frames, selection = read_frames(path, start, step, count, size, fit)
-    return Clip(frames, float(selection.fps), step)
+def read_clip(
+    path: Path | str,
+    frames: int = 24,
+    size: tuple[int, int] = (512, 512),
+    start: int = 0,
+    frame_stride: int = 1,
+    fit: str = "crop",
+) -> Clip:
+    """``frames`` frames of a video from ``start`` on, every ``frame_stride``-th, at ``size`` (width, height).
+
+    The size must be multiples of 8. ``fit`` is one of `tav_core.video.fit.FITS`. Raises VideoError if the video cannot
+    be read or has fewer frames.
+    """
+    pictures, selection = read_frames(Path(path), start, frame_stride, frames, size, fit)
+    return Clip(pictures, float(selection.fps), frame_stride)
 
 
-def write_clip(path: Path, frames: Tensor, fps: float) -> None:
+def save_video(path: Path | str, frames: Tensor, fps: float) -> None:
     """Writes frames (F, H, W, 3) in 0..1 as mp4, or into the folder ``path`` as 00000.png and so on.
 
-    What the name's suffix is decides. Raises CliError if it cannot be written.
+    A name that ends with .mp4 is a video. Raises VideoError or OSError if it cannot be written.
     """
+    path = Path(path)
     pictures = (frames.numpy() * 255).round().astype(np.uint8)[..., ::-1]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".mp4":
@@ -40,7 +51,7 @@ def write_clip(path: Path, frames: Tensor, fps: float) -> None:
     for number, picture in enumerate(pictures):
         done, encoded = cv2.imencode(".png", np.ascontiguousarray(picture))
         if not done:
-            raise CliError(f"{path}: frame {number} cannot be written as PNG.")
+            raise VideoError(f"{path}: frame {number} cannot be written as PNG.")
         (path / f"{number:05}.png").write_bytes(encoded.tobytes())
 
 
@@ -51,7 +62,9 @@ def _write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
     writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
     try:
         if not writer.isOpened():
-            raise CliError(f"{path} cannot be written as mp4; use --format png.")
+            raise VideoError(
+                f"{path} cannot be written as mp4; use PNG frames: --format png, or a name without .mp4."
+            )
         for picture in pictures:
             writer.write(np.ascontiguousarray(picture))
     finally:

@@ -11,15 +11,11 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from workbench import Workbench, assert_plain, distance
 
+import tav_core
 from devkit import comfyui as comfyui_source
 from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
 from tav_core.cli.main import main
-from tav_core.diffusion.settings import Inversion, Sampling, Strengths
-from tav_core.files.weights import TunedWeights
-from tav_core.pipeline.edit import invert, sample
-from tav_core.pipeline.model import load_model
-from tav_core.video.clip import read_clip
 
 OUTSIDE = ["../escape", "a/../../escape", "/tmp/escape", "..\\escape", "C:escape", "", "a\0b"]  # noqa: S108
 FP32 = "fp32 (exact)"
@@ -147,13 +143,12 @@ def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
     command += ["--prompt", "a square", "--steps", "3", "--learning-rate", "1e-3", "--quiet"]
     command += ["--gradient-checkpointing", "none"]
     assert main([*command, "--out", str(tuned_file)]) == 0
-    python = load_model(folder)
-    weights = TunedWeights.load(tuned_file)
-    clip = read_clip(clip_file, 0, 1, 3, (64, 64), "crop")
-    noise = invert(python, clip, weights, Inversion(steps), Strengths(), quiet=True)
+    python = tav_core.load_model(folder)
+    weights = tav_core.load_tuned(tuned_file, python)
+    clip = tav_core.read_clip(clip_file, 3, (64, 64))
+    noise = tav_core.invert(python, clip, weights, tav_core.Inversion(steps))
     edit = "a cat on the beach, pixel art style"
-    sampling = Sampling(steps=steps, cfg=4.0)
-    theirs = sample(python, noise, weights, edit, sampling, Strengths(), quiet=True)
+    theirs = tav_core.sample(python, noise, weights, edit, tav_core.Sampling(steps, cfg=4.0))
 
     weights = bench.pack("tav_core.files.weights").TunedWeights.load(tuned_file)
     assert weights.metadata.base_fingerprint == bench.pack("nodes.comfy.model.base_weights").base_fingerprint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import itertools
 import json
 import logging
@@ -12,7 +11,6 @@ from dataclasses import replace
 import pytest
 import torch
 from graphs import base, inflate, invert, link, node, save_latent, tune
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -57,15 +55,11 @@ def test_a_run_in_the_server_shows_itself_and_writes_its_file(client: Client, se
 
     result = client.run(graph, on_progress).check()
 
-    # progress, live curve, core's loss plot
+    # progress and core's loss plot; the page's own curve is in test_live.py
     # (the server leaves steps out that follow each other too quickly)
     values = [value for value, _ in seen if value]
     assert values == sorted(set(values)) and len(values) > 1 and values[-1] == 4
     assert {maximum for _, maximum in seen} == {4}
-    curve = Image.open(io.BytesIO(result.previews["tuned"]))
-    assert curve.size == (512, 288)
-    blues = sum(n for n, (r, g, b) in curve.convert("RGB").getcolors(1 << 20) if b > 120 and r < 90)
-    assert blues > 50, "the curve is drawn"
     assert client.view(result.files("plot")[0]).startswith(b"\x89PNG")
 
     # the file, and what it says about its making

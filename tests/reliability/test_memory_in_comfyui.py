@@ -134,7 +134,15 @@ def test_a_card_s_preset_changes_no_more_than_it_must_and_says_so(
 def living(bench: Workbench) -> Counter:
     """How many patchers, tuners and networks there are."""
     gc.collect()
-    kinds = {"ModelPatcher", "Tuner", "TuningHost", "UNetModel", "TemporalLayers", "Recorder", "Overrides"}
+    kinds = {
+        "ModelPatcher",
+        "Tuner",
+        "TuningHost",
+        "UNetModel",
+        "TemporalLayers",
+        "TuningSession",
+        "Overrides",
+    }
     return Counter(name for name in (type(thing).__name__ for thing in gc.get_objects()) if name in kinds)
 
 

@@ -183,8 +183,7 @@ def _inverted_to(latent: dict) -> tuple[float | None, float]:
 def _at_level(model: ModelPatcher, samples: Tensor, level: float | None, sigma: float) -> Tensor:
     """Latents inverted to ``level`` at the level ``sigma``, from which sampling with another step count starts.
 
-    The network sees x / sqrt(1 + sigma^2), which stays the same, as in the official code. Where ``level`` is not
-    known the latents are taken as they are. Raises ValueError if they are a clean clip.
+    Where ``level`` is not known the latents are taken as they are. Raises ValueError if they are a clean clip.
     """
     inner = model.model
     if level is None:
@@ -200,8 +199,9 @@ def _at_level(model: ModelPatcher, samples: Tensor, level: float | None, sigma: 
             sigma,
         )
         return samples
-    scale = ((1 + sigma**2) / (1 + level**2)) ** 0.5
-    return samples if scale == 1.0 else inner.process_latent_out(inner.process_latent_in(samples) * scale)
+    if level == sigma:
+        return samples
+    return inner.process_latent_out(inner.process_latent_in(samples) * ddim.level_scale(level, sigma))
 
 
 def _blend(mask: Tensor, latent: dict, steps: int) -> LatentBlend:

@@ -173,14 +173,6 @@ def _shaping(settings: TuningSettings) -> dict[str, object]:
     return {name: value for name, value in asdict(settings).items() if name in _SHAPING}
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that there was not enough memory, on a GPU or in the machine."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-
-
 def out_of_memory_message(
     memory: TuningMemory, settings: TuningSettings, made: int, saved: str | None
 ) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ....tav_core.inflation.attention import AttentionMode
 from ....tav_core.inflation.cross_attention import attach_shared_context
+from ....tav_core.inflation.host import network_inputs
 from ....tav_core.patching import Overrides
 from ..model.attention import OVERRIDE, torch_attention
 from ..model.blocks import block_paths, blocks_at, frame_norms, residual_blocks
@@ -21,7 +22,7 @@ PREFIX = "diffusion_model."
 
 
 class TuningHost:
-    """A `tav_core.host.Host` on a private UNet equal to ``model``'s, which itself is only read.
+    """A `tav_core.inflation.host.Host` on a private UNet equal to ``model``'s, which itself is only read.
 
     Build and use it outside of inference mode: tensors made inside cannot take part in a backward pass. All other
     models leave the GPU first, so that this is the one copy of the UNet there.
@@ -80,16 +81,8 @@ class TuningHost:
             # Not every attention backend has a backward pass; torch's has.
             OVERRIDE: torch_attention,
         }
-        timesteps = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).reshape(-1)
-        context = context.to(x.device, self.dtype)
-        if not self._shares_context:
-            context = context.repeat_interleave(len(x) // len(context), dim=0)
-        return self.unet(
-            x.to(self.dtype),
-            timesteps.repeat_interleave(len(x) // len(timesteps)),
-            context=context,
-            transformer_options=options,
-        ).float()
+        x, timesteps, context = network_inputs(x, timestep, context, self.dtype, self._shares_context)
+        return self.unet(x, timesteps, context=context, transformer_options=options).float()
 
     def release(self) -> None:
         """Gives the private UNet's memory back."""

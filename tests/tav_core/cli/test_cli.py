@@ -322,14 +322,14 @@ def test_what_cannot_be_done_exits_1_with_one_sentence(
     (tmp_path / "broken.safetensors").write_bytes(b"\x10" * 64)
     cases = {
         "there is no such model": ["tune", "--model", str(tmp_path / "no"), *clip, *out],
-        "is no diffusers folder": ["tune", "--model", str(tmp_path / "empty"), *clip, *out],
+        "is not a diffusers folder": ["tune", "--model", str(tmp_path / "empty"), *clip, *out],
         "needs --config FOLDER": ["tune", "--model", str(tiny_checkpoint), *clip, *out],
         "does not exist": ["tune", *common, "--video", "no.mp4", *out],
         "at most": ["tune", *common, "--frames", "99", *out],
         "there is no such file": ["info", str(tmp_path / "no")],
         "damaged": ["info", str(tmp_path / "broken.safetensors")],
         "make it again": ["sample", "--model", str(folder), "--noise", str(tmp_path / "no"), *out],
-        "between 1 and 1000": ["invert", *common, "--steps", "1001", "--out", str(tmp_path / "n")],
+        "from 1 to 1000": ["invert", *common, "--steps", "1001", "--out", str(tmp_path / "n")],
     }
     for message, arguments in cases.items():
         assert main(arguments) == 1, message
