@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ....tav_core.video.fit import target_size
 from ....tav_core.video.read import VideoError, VideoInfo, glance, largest_count, read_frames, strip
+from ....tav_core.video.settings import FrameSelection
 from ....tav_core.video.sprites import SpriteSheet, shrunk, sprite_sheet
 from ..video import resampled_rate, video_path
 
@@ -34,43 +35,34 @@ def describe(name: str, resample_fps: float = 0.0) -> dict:
     }
 
 
-def chosen(
-    name: str,
-    start_frame: int,
-    frame_stride: int,
-    frame_count: int,
-    width: int,
-    height: int,
-    fit: str,
-    resample_fps: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict:
-    """The frames that Load Video Frames will give for the same inputs, as a small sheet with its picture inside.
+def preview(name: str, chosen: FrameSelection, progress: Callable[[int, int], None] | None = None) -> dict:
+    """The frames that Load Video Frames will give for ``chosen``, as a small sheet with its picture inside.
 
-    ``progress`` as in `read_frames`; it may raise to stop. Raises VideoError, or ValueError for an unknown fit, with
-    the sentence that the node would say.
+    ``progress`` as in `read_frames`; it may raise to stop. Raises VideoError with the sentence that the node would say.
     """
     path = video_path(name)
     info = glance(path)
-    total, _ = _counted(info, resample_fps)
+    total, _ = _counted(info, chosen.resample_fps)
+    count, stride = chosen.frame_count, chosen.frame_stride
     # Of many frames only some are read, but the clip must have all of the chosen ones.
-    skip = -(-frame_count // PREVIEW_FRAMES)
-    if skip > 1 and total and largest_count(total, start_frame, frame_stride) < frame_count:
+    skip = -(-count // PREVIEW_FRAMES)
+    if skip > 1 and total and largest_count(total, chosen.start_frame, stride) < count:
         skip = 1
-        frame_count = min(frame_count, total + 1)
-    target = target_size((info.width, info.height), (width, height), fit) or (info.width, info.height)
+        count = min(count, total + 1)
+    size = info.width, info.height
+    target = target_size(size, (chosen.width, chosen.height), chosen.fit) or size
     frames, selection = read_frames(
         path,
-        start=start_frame,
-        step=frame_stride * skip,
-        count=-(-frame_count // skip),
+        start=chosen.start_frame,
+        step=stride * skip,
+        count=-(-count // skip),
         size=shrunk(target, PREVIEW_SIDE),
-        fit=fit,
-        fps=resampled_rate(resample_fps),
+        fit=chosen.fit,
+        fps=resampled_rate(chosen.resample_fps),
         progress=progress,
     )
     sheet = sprite_sheet(frames, float(selection.fps), PREVIEW_SIDE, PREVIEW_FRAMES)
-    return with_picture(sheet) | {"target": list(target), "taken": frame_count}
+    return with_picture(sheet) | {"target": list(target)}
 
 
 def with_picture(sheet: SpriteSheet) -> dict:

@@ -98,7 +98,7 @@ async def clip(request: web.Request) -> web.StreamResponse:
 async def frames(request: web.Request) -> web.StreamResponse:
     """GET ?video=NAME and the inputs of Load Video Frames: the frames that it will give, small."""
     query = request.query
-    choice = {
+    chosen = {
         name: _text(query, name) if known.choices else _number(query, known)
         for name, known in _SELECTION.items()
     }
@@ -107,8 +107,7 @@ async def frames(request: web.Request) -> web.StreamResponse:
         if request.transport is None or request.transport.is_closing():
             raise RequestError("The page that asked for these frames has left.")
 
-    work = functools.partial(clips.chosen, **choice, progress=stop_if_left)
-    return await _decoded(work, _text(query, "video"))
+    return await _decoded(clips.preview, _text(query, "video"), FrameSelection(**chosen), stop_if_left)
 
 
 async def _decoded(work: Callable[..., dict], *arguments: Any) -> web.StreamResponse:
