@@ -14,7 +14,7 @@ from devkit.workflow import find
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 COMPLAINTS = re.compile(
-    r"lora key not loaded|missing controlnet|control could not be applied|fit no weight of the model|clip missing|Traceback|"
+    r"lora key not loaded|missing controlnet|control could not be applied|fit no weight of|clip missing|Traceback|"
     r"\[WARNING\]|\[ERROR\]|Warning:",
     re.IGNORECASE,
 )
