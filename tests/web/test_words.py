@@ -7,11 +7,17 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 
 from devkit.locale import english
 from devkit.locale import schemas as read_schemas
+from devkit.world.settings import CLIP, INVERSION, SAMPLING, TUNING
+from tav_core.diffusion.settings import Inversion, Sampling
+from tav_core.settings import defaults_of
+from tav_core.tuning.settings import TuningSettings
+from tav_core.video.settings import FrameSelection
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "web" / "docs"
@@ -133,6 +139,50 @@ def test_locales_are_translated(language: str) -> None:
                 assert words["tooltip"] != english[node_id][kind][name]["tooltip"], f"{node_id}.{name}"
                 assert re.search(SCRIPTS[language], words["tooltip"]), f"{node_id}.{name}"
         assert re.search(SCRIPTS[language], entry["description"]), node_id
+
+
+def test_the_settings_guide_states_the_defaults(schemas: dict) -> None:
+    guide = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w, ]+) \| ([\w, ]+) \| (.+) \|$", guide.split("\n## ")[1], re.MULTILINE)
+    compared = 0
+    for names, nodes, value in rows:
+        for schema in schemas.values():
+            for entry in schema.inputs:
+                # How many frames to skip depends on the clip's rate.
+                if (
+                    schema.display_name in nodes
+                    and entry.id in names.split(", ")
+                    and entry.id != "frame_stride"
+                ):
+                    assert plain(entry.default) in value, f"{schema.node_id}.{entry.id}"
+                    compared += 1
+    assert compared >= 14
+
+
+def plain(value: object) -> str:
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
+
+
+def test_the_readme_states_what_suits_both_checkpoints() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Settings that matter")[1]
+    rows = {
+        name: (full, small)
+        for name, full, small in re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    }
+    settings = {
+        "frames": (FrameSelection().frame_count, CLIP.frame_count),
+        "size": (FrameSelection().width, CLIP.width),
+        "tuning steps": (TuningSettings().steps, TUNING.steps),
+        "inversion and sampling steps": (Sampling().steps, SAMPLING.steps),
+        "strength of the inversion": (Inversion().strength, INVERSION.strength),
+        "cfg": (Sampling().cfg, SAMPLING.cfg),
+    }
+    tuning = {name: (value, getattr(TUNING, name)) for name, value in defaults_of(TuningSettings).items()}
+    settings |= {name: values for name, values in tuning.items() if name != "steps" and name in rows}
+    assert len(settings) == len(rows) - 2, "a row that is not compared"
+    for name, values in settings.items():
+        for value, cell in zip(values, rows[name], strict=True):
+            assert plain(value) in cell, name
 
 
 def test_categories_and_types_have_names(schemas: dict) -> None:
