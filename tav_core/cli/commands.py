@@ -86,10 +86,9 @@ def add_invert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="the file for the inverted latents (.safetensors)"
     )
-    parser.add_argument("--steps", type=shared.at_least(1), default=50, help="inversion steps (default: 50)")
     shared.add_model(parser)
     shared.add_clip(parser)
-    shared.add_inversion(parser)
+    shared.add_inversion(parser, steps=True)
     shared.add_strengths(parser)
     shared.add_quiet(parser)
 

@@ -3,21 +3,27 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ..diffusion.settings import Inversion, Sampling, Strengths
 from ..inflation.attach import InflationMode
-from ..inflation.attention import ATTENTION_MODES
-from ..inflation.group_norm import NORM_MODES
 from ..pipeline.model import DTYPES, Model, load_model
-from ..tuning.lr_scheduler import LR_SCHEDULERS
-from ..tuning.settings import CHECKPOINTING_MODES, TRAINABLE_SETS, RunSettings, TuningSettings
-from ..tuning.timesteps import TIMESTEP_SAMPLINGS
+from ..settings import Setting, Settings, settings_of
+from ..tuning.settings import RunSettings, TuningSettings
 from ..video.clip import Clip, read_clip
-from ..video.fit import FITS
+from ..video.settings import FrameSelection
 from .say import UsageError
+
+Owner = TypeVar("Owner", bound=Settings)
+
+# The options that are not called as the setting is.
+_CLIP = {"frame_count": "frames", "start_frame": "start"}
+_TUNING = {"steps": "tuning_steps", "seed": "tuning_seed"}
+_INVERSION = {"prompt": "inversion_prompt"}
+_SAMPLING = {"steps": "sampling_steps"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,130 +66,47 @@ def add_clip(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--video and which frames of it."""
     group = parser.add_argument_group("clip")
     group.add_argument("--video", type=Path, required=required, help="the clip")
-    group.add_argument("--frames", type=at_least(2), default=24, help="how many frames (default: 24)")
-    group.add_argument("--start", type=at_least(0), default=0, help="the first frame, from 0")
-    group.add_argument("--frame-stride", type=at_least(1), default=1, help="take every n-th frame")
+    known = settings_of(FrameSelection)
+    # One frame is no clip to tune on.
+    known["frame_count"] = replace(known["frame_count"], minimum=2)
+    for name in ("frame_count", "start_frame", "frame_stride", "fit"):
+        _add(group, known[name], _CLIP.get(name))
+    size = known["width"].default, known["height"].default
     group.add_argument(
         "--size",
         type=_size,
-        default=(512, 512),
+        default=size,
         metavar="WxH",
-        help="pixels, multiples of 8 (default: 512x512)",
+        help=f"pixels, multiples of 8 (default: {size[0]}x{size[1]})",
     )
-    group.add_argument("--fit", choices=FITS, default="crop", help="how to fill the size (default: crop)")
 
 
 def add_tuning(parser: argparse.ArgumentParser, steps: str = "--steps") -> None:
     """How to tune. ``steps`` names the option for the number of steps."""
-    defaults, mode = TuningSettings(), InflationMode()
     group = parser.add_argument_group(
         "tuning (the paper's: --timesteps random --temporal-lr-scale 1 and 500 steps)"
     )
-    group.add_argument(
-        steps,
-        dest="tuning_steps",
-        type=at_least(1),
-        default=defaults.steps,
-        help=f"default: {defaults.steps}",
-    )
-    group.add_argument(
-        "--learning-rate", type=_positive, default=defaults.learning_rate, help="default: 3e-5"
-    )
-    group.add_argument("--trainable", choices=TRAINABLE_SETS, default=defaults.trainable, help="what learns")
-    group.add_argument(
-        "--query-rank",
-        type=at_least(0),
-        default=0,
-        help="0: full query matrices; 4 to 64: low rank, small files",
-    )
-    group.add_argument(
-        "--lr-scheduler", choices=LR_SCHEDULERS, default=defaults.lr_scheduler, help="of the learning rate"
-    )
-    group.add_argument(
-        "--lr-warmup-steps", type=at_least(0), default=0, help="rise of the learning rate from zero"
-    )
-    group.add_argument("--weight-decay", type=_not_negative, default=defaults.weight_decay)
-    group.add_argument(
-        "--max-grad-norm",
-        type=_positive,
-        default=defaults.max_grad_norm,
-        help="longer gradients are shortened to it",
-    )
-    group.add_argument("--min-snr-gamma", type=_not_negative, default=0.0, help="0: off; 5 is usual")
-    group.add_argument(
-        "--gradient-accumulation-steps", type=at_least(1), default=1, help="noise draws per step"
-    )
-    group.add_argument(
-        "--frames-per-step",
-        type=at_least(0),
-        default=0,
-        help="for long clips: learn from so many consecutive frames at a time; 0: from all",
-    )
-    group.add_argument(
-        "--timesteps",
-        choices=TIMESTEP_SAMPLINGS,
-        default=defaults.timesteps,
-        help=f"how noise levels are drawn (default: {defaults.timesteps})",
-    )
-    group.add_argument(
-        "--temporal-lr-scale",
-        type=_positive,
-        default=defaults.temporal_lr_scale,
-        help=f"factor on the rate of the temporal layers (default: {defaults.temporal_lr_scale:g})",
-    )
-    group.add_argument(
-        "--gradient-checkpointing",
-        choices=CHECKPOINTING_MODES,
-        default="all",
-        help="all: least memory; none: fastest; same result",
-    )
-    group.add_argument(
-        "--attention", choices=ATTENTION_MODES, default=mode.attention, help="which frames a frame looks at"
-    )
-    group.add_argument(
-        "--norm", choices=NORM_MODES, default=mode.norm, help="group norms over the clip or each frame"
-    )
-    group.add_argument(
-        "--tuning-seed", type=at_least(0), default=0, help="same seed and inputs, same weights"
-    )
-    group.add_argument(
-        "--save-every", type=at_least(0), default=100, help="0: only at the end and when stopped"
-    )
-    group.add_argument("--no-resume", action="store_true", help="start over instead of going on")
+    _add_all(group, TuningSettings, _TUNING, {"steps": steps})
+    _add_all(group, InflationMode)
+    _add_all(group, RunSettings)
 
 
 def add_strengths(parser: argparse.ArgumentParser) -> None:
     """How much of the tuned weights counts."""
-    group = parser.add_argument_group("strengths, -2 to 2")
-    group.add_argument("--query-strength", type=_strength, default=1.0)
-    group.add_argument("--temporal-strength", type=_strength, default=1.0)
+    _add_all(parser.add_argument_group("strengths"), Strengths)
 
 
-def add_inversion(parser: argparse.ArgumentParser) -> None:
-    """How to invert, besides the number of steps."""
+def add_inversion(parser: argparse.ArgumentParser, steps: bool = False) -> None:
+    """How to invert; the number of steps, too, if ``steps``."""
     group = parser.add_argument_group("inversion")
-    group.add_argument(
-        "--strength",
-        type=_fraction,
-        default=1.0,
-        help="how far to go towards noise: 1 all the way (default), 0.5 to 0.8 holds the clip's motion more tightly",
-    )
-    group.add_argument(
-        "--inversion-prompt", default="", help="the sentence to invert under; empty as in the paper (default)"
-    )
+    for name, known in settings_of(Inversion).items():
+        if steps or name != "steps":
+            _add(group, known, _INVERSION.get(name))
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How to sample."""
-    defaults = Sampling()
-    group = parser.add_argument_group("sampling")
-    group.add_argument(
-        "--sampling-steps", type=at_least(1), default=defaults.steps, help="of inversion too where both run"
-    )
-    group.add_argument("--cfg", type=_not_negative, default=defaults.cfg, help="guidance (default: 12.5)")
-    group.add_argument("--negative", default=defaults.negative, help="what to avoid")
-    group.add_argument("--eta", type=_fraction, default=0.0, help="fresh noise, 0 to 1 (default: 0)")
-    group.add_argument("--seed", type=at_least(0), default=0, help="only matters with --eta")
+    """How to sample. The number of steps is that of the inversion, too, where both run."""
+    _add_all(parser.add_argument_group("sampling"), Sampling, _SAMPLING)
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -205,70 +128,81 @@ def clip_of(options: argparse.Namespace) -> Clip:
 
 def tuning_of(options: argparse.Namespace) -> tuple[TuningSettings, InflationMode, RunSettings]:
     """The tuning that the options ask for."""
-    settings = TuningSettings(
-        steps=options.tuning_steps,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        lr_scheduler=options.lr_scheduler,
-        lr_warmup_steps=options.lr_warmup_steps,
-        min_snr_gamma=options.min_snr_gamma,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
-        trainable=options.trainable,
-        query_rank=options.query_rank,
-        gradient_checkpointing=options.gradient_checkpointing,
-        frames_per_step=options.frames_per_step,
-        timesteps=options.timesteps,
-        temporal_lr_scale=options.temporal_lr_scale,
-        seed=options.tuning_seed,
+    return (
+        _given(options, TuningSettings, _TUNING),
+        _given(options, InflationMode),
+        _given(options, RunSettings),
     )
-    saving = RunSettings(options.save_every, not options.no_resume)
-    return settings, InflationMode(options.attention, options.norm), saving
 
 
 def strengths_of(options: argparse.Namespace) -> Strengths:
     """The strengths that the options ask for."""
-    return Strengths(options.query_strength, options.temporal_strength)
+    return _given(options, Strengths)
 
 
 def inversion_of(options: argparse.Namespace, steps: int) -> Inversion:
     """The inversion that the options ask for."""
-    return Inversion(steps, options.strength, options.inversion_prompt)
+    return _given(argparse.Namespace(**vars(options) | {"steps": steps}), Inversion, _INVERSION)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
     """The sampling that the options ask for."""
-    return Sampling(options.sampling_steps, options.cfg, options.seed, options.eta, options.negative)
+    return _given(options, Sampling, _SAMPLING)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """An option's type: a whole number from ``least`` on."""
+def _add_all(
+    group: argparse._ArgumentGroup,
+    owner: type[Settings],
+    names: Mapping[str, str] = {},
+    flags: Mapping[str, str] = {},
+) -> None:
+    for name, known in settings_of(owner).items():
+        _add(group, known, names.get(name), flags.get(name))
 
-    def whole_number(text: str) -> int:
-        if not re.fullmatch(r"\d{1,19}", text, re.ASCII) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
-        return int(text)
 
-    return whole_number
+def _add(
+    group: argparse._ArgumentGroup, known: Setting, name: str | None = None, flag: str | None = None
+) -> None:
+    """An option for a setting, under another ``name`` than its own or another ``flag`` than its name."""
+    name = name or known.name
+    flag = flag or "--" + name.replace("_", "-")
+    text = known.help.replace("%", "%%")
+    if known.default is True:
+        flag = flag.replace("--", "--no-", 1)
+        group.add_argument(flag, dest=name, action="store_false", help=f"switches off: {text}")
+        return
+    shown = f"{known.default:g}" if isinstance(known.default, float) else known.default
+    offered: dict[str, Any] = {
+        "default": known.default,
+        "help": f"{text} (default: {'empty' if shown == '' else shown})",
+    }
+    if known.choices:
+        offered["choices"] = known.choices
+    elif not isinstance(known.default, str):
+        offered |= {"type": _number(known), "metavar": "N" if isinstance(known.default, int) else "X"}
+    group.add_argument(flag, dest=name, **offered)
 
 
-def _number(low: float, high: float, with_low: bool = True) -> Callable[[str], float]:
+def _number(known: Setting) -> Callable[[str], float]:
+    """The type of an option for a number."""
+    kind = type(known.default)
+
     def number(text: str) -> float:
         try:
-            value = float(text)
+            value: float = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high or not math.isfinite(value) or (value == low and not with_low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number in range")
+        if known.problem(value):
+            whole = "whole " if kind is int else ""
+            limits = f"from {known.minimum} to {known.maximum}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number {limits}")
         return value
 
     return number
 
 
-_positive = _number(0.0, math.inf, with_low=False)
-_not_negative = _number(0.0, math.inf)
-_strength = _number(-2.0, 2.0)
-_fraction = _number(0.0, 1.0)
+def _given(options: argparse.Namespace, owner: type[Owner], names: Mapping[str, str] = {}) -> Owner:
+    return owner(**{name: getattr(options, names.get(name, name)) for name in settings_of(owner)})
 
 
 def _size(text: str) -> tuple[int, int]:

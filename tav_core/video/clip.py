@@ -8,6 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from .read import VideoError, read_frames
+from .settings import FrameSelection
+
+_DEFAULT = FrameSelection()
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,11 @@ class Clip:
 
 def read_clip(
     path: Path | str,
-    frames: int = 24,
-    size: tuple[int, int] = (512, 512),
-    start: int = 0,
-    frame_stride: int = 1,
-    fit: str = "crop",
+    frames: int = _DEFAULT.frame_count,
+    size: tuple[int, int] = (_DEFAULT.width, _DEFAULT.height),
+    start: int = _DEFAULT.start_frame,
+    frame_stride: int = _DEFAULT.frame_stride,
+    fit: str = _DEFAULT.fit,
 ) -> Clip:
     """``frames`` frames of a video from ``start`` on, every ``frame_stride``-th, at ``size`` (width, height).
 

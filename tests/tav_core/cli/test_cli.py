@@ -20,10 +20,13 @@ from safetensors.torch import load_file
 import tav_core.cli.options
 from devkit import comfyui
 from devkit.world.checkpoint import to_diffusers
-from tav_core.cli import jobs
-from tav_core.cli.main import main
+from tav_core.cli import jobs, options
+from tav_core.cli.main import main, parser
+from tav_core.diffusion.settings import Inversion, Sampling, Strengths
 from tav_core.files.weights import TunedWeights
+from tav_core.inflation.attach import InflationMode
 from tav_core.pipeline import model
+from tav_core.tuning.settings import RunSettings, TuningSettings
 from tav_core.tuning.tuner import Tuner
 from tav_core.video.read import probe, read_frames
 
@@ -284,6 +287,19 @@ def test_a_launcher_without_accelerate_is_one_sentence(
     assert "the package accelerate is missing" in capsys.readouterr().err
 
 
+def test_options_have_the_settings_own_defaults() -> None:
+    given = parser().parse_args(["edit", "--model", "x"])
+    assert options.tuning_of(given) == (TuningSettings(), InflationMode(), RunSettings())
+    assert options.inversion_of(given, Inversion().steps) == Inversion()
+    assert (options.sampling_of(given), options.strengths_of(given)) == (Sampling(), Strengths())
+    given = parser().parse_args(
+        ["edit", "--model", "x", "--no-resume", "--temporal-strength", "-0.5", "--seed", "3"]
+    )
+    assert not options.tuning_of(given)[2].resume
+    assert (options.sampling_of(given).seed, options.tuning_of(given)[0].seed) == (3, 0)
+    assert options.strengths_of(given).temporal_strength == -0.5
+
+
 @pytest.mark.parametrize("command", ["tune", "invert", "sample", "edit", "info", "convert"])
 def test_help_has_examples(command: str, capsys) -> None:
     assert main([command, "--help"]) == 0
@@ -304,6 +320,7 @@ def test_help_has_examples(command: str, capsys) -> None:
         ["edit", "--model", "x", "--frames", "1"],
         ["edit", "--model", "x", "--size", "60x64"],
         ["edit", "--model", "x", "--learning-rate", "nan"],
+        ["invert", "--model", "x", "--video", "y", "--out", "z", "--steps", "1001"],
         ["convert", "a.safetensors", "--to", "official", "--out", "no-such-folder"],
     ],
 )
@@ -329,7 +346,6 @@ def test_what_cannot_be_done_exits_1_with_one_sentence(
         "there is no such file": ["info", str(tmp_path / "no")],
         "damaged": ["info", str(tmp_path / "broken.safetensors")],
         "make it again": ["sample", "--model", str(folder), "--noise", str(tmp_path / "no"), *out],
-        "from 1 to 1000": ["invert", *common, "--steps", "1001", "--out", str(tmp_path / "n")],
     }
     for message, arguments in cases.items():
         assert main(arguments) == 1, message
