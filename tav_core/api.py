@@ -14,7 +14,7 @@ from .tuning.settings import RunSettings, TuningSettings
 from .tuning.tuner import NonFiniteLossError, TuningStep
 from .video.clip import Clip, read_clip, save_video
 from .video.grid import compare_frames
-from .video.read import VideoError
+from .video.source import VideoError
 
 __all__ = [
     "Clip",

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .read import VideoError, read_frames
+from .read import read_frames
 from .settings import FrameSelection
+from .source import VideoError
 
 _DEFAULT = FrameSelection()
 
