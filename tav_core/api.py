@@ -6,15 +6,14 @@ from .files.lora import save_lora
 from .files.official import load_official, save_official
 from .files.weights import TunedMetadata, TunedWeights, WeightsError
 from .inflation.attach import InflationMode
-from .pipeline.apply import load_tuned
-from .pipeline.edit import InvertedLatents, invert, sample
+from .pipeline.edit import InvertedLatents, invert, load_tuned, sample, tune
 from .pipeline.model import Model, ModelError, load_model
-from .pipeline.tune import tune
 from .tuning.settings import RunSettings, TuningSettings
 from .tuning.tuner import NonFiniteLossError, TuningStep
-from .video.clip import Clip, read_clip, save_video
+from .video.clip import Clip, read_clip
 from .video.grid import compare_frames
 from .video.source import VideoError
+from .video.write import save_video
 
 __all__ = [
     "Clip",

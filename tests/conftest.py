@@ -22,6 +22,7 @@ from devkit.client import Client  # noqa: E402
 from devkit.materials import tiny_checkpoint as make_tiny_checkpoint  # noqa: E402
 from devkit.server import EXACT, Server  # noqa: E402
 from devkit.video import moving_square, write_video  # noqa: E402
+from devkit.world.checkpoint import to_diffusers  # noqa: E402
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -35,6 +36,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny SD checkpoint: the trained one in the checkout, else a seeded random one."""
     return make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def diffusers_folder(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """`tiny_checkpoint` as a folder of diffusers'. Not to be changed."""
+    folder = tmp_path_factory.mktemp("diffusers") / "tiny"
+    to_diffusers(tiny_checkpoint, folder, comfyui_source.locate() / "comfy" / "sd1_tokenizer")
+    return folder
 
 
 @pytest.fixture(scope="session")

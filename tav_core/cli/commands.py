@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from ..files.weights import TunedWeights
-from ..pipeline.apply import load_tuned
-from ..pipeline.edit import InvertedLatents, invert, sample
+from ..pipeline.edit import InvertedLatents, invert, load_tuned, sample, tune
 from ..pipeline.model import Model
-from ..pipeline.tune import tune
-from ..video.clip import Clip, save_video
+from ..video.clip import Clip
 from ..video.grid import compare_frames
+from ..video.sound import Sound
+from ..video.write import save_video
 from . import options as shared
 from .jobs import run_jobs
 from .say import Bar, UsageError, say
@@ -186,14 +186,14 @@ def _edit(model: Model, options: argparse.Namespace) -> None:
     videos = [(options.prompt or tuned.metadata.prompt or "source", clip.frames)]
     for number, prompt in enumerate(options.edit, 1):
         frames = _sample(model, inverted, tuned, prompt, options)
-        _write(options.out / f"{number}-{_slug(prompt)}{suffix}", frames, clip.fps)
+        _write(options.out / f"{number}-{_slug(prompt)}{suffix}", frames, clip.fps, clip.sound)
         videos.append((prompt, frames))
     comparison = compare_frames(videos, columns=min(len(videos), _COLUMNS))
-    _write(options.out / f"comparison{suffix}", comparison, clip.fps)
+    _write(options.out / f"comparison{suffix}", comparison, clip.fps, clip.sound)
 
 
-def _write(path: Path, frames: Tensor, fps: float) -> None:
-    save_video(path, frames, fps)
+def _write(path: Path, frames: Tensor, fps: float, sound: Sound | None = None) -> None:
+    save_video(path, frames, fps, sound)
     say(f"wrote {path}")
 
 

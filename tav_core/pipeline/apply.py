@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from ..diffusion.settings import Strengths
-from ..files.weights import TunedWeights, check_fit, check_prediction_type, warn_of_another_base
+from ..files.weights import TunedWeights, check_fit, check_prediction_type
 from ..inflation.attach import BlockResidual, InflationMode, combine
 from ..inflation.temporal import TemporalLayers, temporal_sizes
 from ..tuning.queries import query_deltas, query_projections
-from .model import Model
 from .unet import DiffusersHost
 
 
@@ -50,15 +48,3 @@ def applied(
     finally:
         for name, weight in own.items():
             projections[name].weight.data = weight
-
-
-def load_tuned(path: Path | str | None, model: Model) -> TunedWeights | None:
-    """The tuned weights at ``path``, None without one. Raises WeightsError if the file is not sound.
-
-    A warning is logged if they were tuned on another base than ``model``.
-    """
-    if path is None:
-        return None
-    weights = TunedWeights.load(Path(path))
-    warn_of_another_base(weights.metadata, model.fingerprint())
-    return weights

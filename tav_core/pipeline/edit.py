@@ -1,4 +1,4 @@
-"""Inversion and sampling with a diffusers model, and the file that holds inverted latents between them."""
+"""The steps of an edit with a diffusers model: tune, invert, sample."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,11 @@ from torch import Tensor
 from ..atomic import save_tensors
 from ..diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, level_scale, sampling_sigmas
 from ..diffusion.settings import Inversion, Sampling, Strengths
-from ..files.weights import TunedWeights
+from ..files.weights import TunedWeights, warn_of_another_base
+from ..inflation.attach import InflationMode
+from ..tuning.run import SingleFile, TuningRun, TuningSession, advised
+from ..tuning.settings import RunSettings, TuningSettings
+from ..tuning.tuner import TuningStep
 from ..video.clip import Clip
 from .apply import applied
 from .model import Model
@@ -19,6 +23,10 @@ from .model import Model
 Progress = Callable[[int, int], object]
 """Called with the number of steps done and of all steps, after each evaluation of the network."""
 _FORMAT = "tune-a-video-noise"
+_LESS_MEMORY = (
+    "There is too little memory to tune; take fewer frames, a smaller size, the dtype bf16, or the settings "
+    "gradient_checkpointing='all', query_rank=16 or a small frames_per_step. What was learned so far is saved."
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,60 @@ class InvertedLatents:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read; make it again with the command invert.") from error
         raise ValueError(f"{path} does not hold inverted latents; make it with the command invert.")
+
+
+def tune(
+    model: Model,
+    clip: Clip,
+    prompt: str,
+    out: Path | str | None = None,
+    settings: TuningSettings = TuningSettings(),
+    mode: InflationMode = InflationMode(),
+    saving: RunSettings = RunSettings(),
+    on_step: Callable[[TuningStep], object] | None = None,
+) -> TunedWeights:
+    """One-shot tuning of ``model`` on ``clip``, which shows what ``prompt`` says (Tune-A-Video, section 3.3).
+
+    The model itself stays as it is. The weights are written to the safetensors file ``out`` as `RunSettings` say, at
+    the end, and when an error or Ctrl+C stops the run. A finished file of the same inputs is read instead of tuning
+    again. A stopped run goes on from the state in the folder ``unfinished`` beside ``out``, to the result that it would
+    have had. ``on_step`` is called after every step; where it returns True the run stops and what was learned is kept.
+
+    A disk that refuses later than at the start is a warning in the log. Raises FileExistsError if ``out`` came from
+    other inputs, MemoryError with advice if there is too little memory, NonFiniteLossError if the loss explodes.
+    """
+
+    def work() -> TunedWeights:
+        run = TuningRun(
+            model.encode(clip.frames),
+            model.embed(prompt),
+            settings,
+            mode,
+            saving,
+            prompt=prompt,
+            frame_stride=clip.frame_stride,
+            base_fingerprint=model.fingerprint(),
+        )
+        session = TuningSession(model.host, run, SingleFile(Path(out)) if out is not None else None)
+        with session:
+            for step in session:
+                if on_step is not None and on_step(step) is True:
+                    break
+        return session.weights()
+
+    return advised(work, lambda: _LESS_MEMORY)
+
+
+def load_tuned(path: Path | str | None, model: Model) -> TunedWeights | None:
+    """The tuned weights at ``path``, None without one. Raises WeightsError if the file is not sound.
+
+    A warning is logged if they were tuned on another base than ``model``.
+    """
+    if path is None:
+        return None
+    weights = TunedWeights.load(Path(path))
+    warn_of_another_base(weights.metadata, model.fingerprint())
+    return weights
 
 
 def invert(

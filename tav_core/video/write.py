@@ -20,12 +20,13 @@ _CRF = "16"
 """x264's quality; 16 to 18 look like the source."""
 
 
-def write_frames(path: Path, frames: Tensor, fps: float, sound: Sound | None = None) -> None:
+def save_video(path: Path | str, frames: Tensor, fps: float, sound: Sound | None = None) -> None:
     """Writes frames (F, H, W, 3) in 0..1 as mp4, or into the folder ``path`` as 00000.png and so on.
 
     The suffix of ``path`` decides. ``sound`` goes into the mp4. Raises OSError if it cannot be written, and ValueError
     for sides that are odd in an mp4.
     """
+    path = Path(path)
     pictures = (frames.clamp(0, 1) * 255).round().byte().cpu().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".mp4":

@@ -14,7 +14,7 @@ from PIL import Image
 from devkit.client import PromptRejected
 from devkit.video import write_video
 from tav_core.video.sound import Sound
-from tav_core.video.write import write_frames
+from tav_core.video.write import save_video
 
 CHOICE = {"start_frame": 0, "frame_stride": 1, "frame_count": 4, "width": 64, "height": 48, "fit": "crop"}
 
@@ -87,7 +87,7 @@ def test_sound_is_cut_to_the_frames(node, folders, api):
     time = torch.arange(8000) / 8000
     tone = (torch.sin(2 * torch.pi * 440 * time) * time)[None]
     images = torch.rand(24, 32, 48, 3)
-    write_frames(folders / "loud.mp4", images, 24, Sound(tone, 8000))
+    save_video(folders / "loud.mp4", images, 24, Sound(tone, 8000))
     choice = CHOICE | {"start_frame": 12, "frame_count": 6, "frame_stride": 1}
     parts = api.Types.VideoComponents(
         images=images, audio={"waveform": tone[None], "sample_rate": 8000}, frame_rate=Fraction(24)
@@ -104,7 +104,7 @@ def test_sound_is_cut_to_the_frames(node, folders, api):
 
 
 def test_folders_of_pictures_are_clips(node, folders):
-    write_frames(folders / "pictures", torch.rand(5, 16, 24, 3), 8)
+    save_video(folders / "pictures", torch.rand(5, 16, 24, 3), 8)
     (folders / "notes").mkdir()
     assert node.define_schema().inputs[0].options == ["clip.mp4", "pictures/"]
     assert node.validate_inputs({}, video="pictures/") is True

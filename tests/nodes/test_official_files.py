@@ -12,8 +12,6 @@ from safetensors.torch import load_file, save_file
 from workbench import Workbench, assert_plain, distance
 
 import tav_core
-from devkit import comfyui as comfyui_source
-from devkit.world.checkpoint import to_diffusers
 from devkit.world.models import build_unet
 from tav_core.cli.main import main
 
@@ -135,15 +133,24 @@ def test_the_lora_is_what_the_queries_alone_do(bench: Workbench, rank: int) -> N
 
 
 def test_python_and_comfyui_draw_the_same_from_a_file_that_python_tuned(
-    bench: Workbench, tmp_path: Path, tiny_checkpoint: Path, clip_file: Path
+    bench: Workbench, tmp_path: Path, diffusers_folder: Path, clip_file: Path
 ) -> None:
-    folder, steps, tuned_file = tmp_path / "model", 4, tmp_path / "tuned.safetensors"
-    to_diffusers(tiny_checkpoint, folder, comfyui_source.locate() / "comfy" / "sd1_tokenizer")
-    command = ["tune", "--model", str(folder), "--video", str(clip_file), "--frames", "3", "--size", "64x64"]
+    steps, tuned_file = 4, tmp_path / "tuned.safetensors"
+    command = [
+        "tune",
+        "--model",
+        str(diffusers_folder),
+        "--video",
+        str(clip_file),
+        "--frames",
+        "3",
+        "--size",
+        "64x64",
+    ]
     command += ["--prompt", "a square", "--steps", "3", "--learning-rate", "1e-3", "--quiet"]
     command += ["--gradient-checkpointing", "none"]
     assert main([*command, "--out", str(tuned_file)]) == 0
-    python = tav_core.load_model(folder)
+    python = tav_core.load_model(diffusers_folder)
     weights = tav_core.load_tuned(tuned_file, python)
     clip = tav_core.read_clip(clip_file, 3, (64, 64))
     noise = tav_core.invert(python, clip, weights, tav_core.Inversion(steps))

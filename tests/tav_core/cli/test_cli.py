@@ -18,8 +18,6 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import load_file
 
 import tav_core.cli.options
-from devkit import comfyui
-from devkit.world.checkpoint import to_diffusers
 from tav_core.cli import jobs, options
 from tav_core.cli.main import main, parser
 from tav_core.diffusion.settings import Inversion, Sampling, Strengths
@@ -34,11 +32,9 @@ PROMPT = "a square on a hill"
 FAST = ["--gradient-checkpointing", "none"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_checkpoint: Path) -> Path:
-    path = tmp_path_factory.mktemp("diffusers") / "tiny"
-    to_diffusers(tiny_checkpoint, path, comfyui.locate() / "comfy" / "sd1_tokenizer")
-    return path
+@pytest.fixture
+def folder(diffusers_folder: Path) -> Path:
+    return diffusers_folder
 
 
 @pytest.fixture(scope="module")

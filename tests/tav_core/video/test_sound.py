@@ -9,7 +9,7 @@ import torch
 
 from tav_core.video.read import read_frames
 from tav_core.video.sound import Sound, read_sound
-from tav_core.video.write import write_frames
+from tav_core.video.write import save_video
 
 RATE = 8000
 SECONDS = 3
@@ -32,7 +32,7 @@ def loudness(sound: Sound) -> list[float]:
 def clip(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "clip.mp4"
     frames = torch.linspace(0.1, 0.9, SECONDS * 10)[:, None, None, None].expand(-1, 32, 48, 3)
-    write_frames(path, frames, 10, Sound(ramp(), RATE))
+    save_video(path, frames, 10, Sound(ramp(), RATE))
     return path
 
 
@@ -69,22 +69,22 @@ def test_silence_fills_up_what_the_clip_has_not(clip):
 
 
 def test_a_clip_without_sound_has_none(tmp_path):
-    write_frames(tmp_path / "silent.mp4", torch.rand(3, 16, 16, 3), 8)
+    save_video(tmp_path / "silent.mp4", torch.rand(3, 16, 16, 3), 8)
     assert read_sound(tmp_path / "silent.mp4", 0, 1) is None
-    write_frames(tmp_path / "pictures", torch.rand(3, 16, 16, 3), 8)
+    save_video(tmp_path / "pictures", torch.rand(3, 16, 16, 3), 8)
     assert read_sound(tmp_path / "pictures", 0, 1) is None
 
 
 def test_colours_survive_the_way_into_a_file(tmp_path):
     colour = torch.tensor([0.8, 0.25, 0.1])
-    write_frames(tmp_path / "red.mp4", colour.expand(2, 64, 64, 3), 8)
+    save_video(tmp_path / "red.mp4", colour.expand(2, 64, 64, 3), 8)
     frames, _ = read_frames(tmp_path / "red.mp4", count=2)
     assert (frames[1, 30, 30] - colour).abs().max() < 0.015
 
 
 def test_pictures_are_numbered_and_exact(tmp_path):
     frames = torch.randint(0, 256, (3, 16, 24, 3)) / 255
-    write_frames(tmp_path / "out", frames, 8)
+    save_video(tmp_path / "out", frames, 8)
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
         "00000.png",
         "00001.png",
@@ -96,7 +96,7 @@ def test_pictures_are_numbered_and_exact(tmp_path):
 
 def test_a_video_under_its_name_is_a_whole_one(tmp_path):
     with pytest.raises(ValueError, match="even sides"):
-        write_frames(tmp_path / "odd.mp4", torch.rand(2, 15, 16, 3), 8)
+        save_video(tmp_path / "odd.mp4", torch.rand(2, 15, 16, 3), 8)
     assert list(tmp_path.iterdir()) == []
 
 
