@@ -98,7 +98,7 @@ def preset_stages(model: ModelPatcher, size: Size, device: torch.device) -> dict
 
     def step(frames: int, preset: str) -> Stage:
         inputs = Inputs(size, device, frames)
-        return tuning(model, inputs, _foreseen(model, inputs).choose(_settings("none"), preset))
+        return tuning(model, inputs, _memory(model, inputs).choose(preset))
 
     return {
         preset_stage(frames, preset): lambda f=frames, p=preset: step(f, p) for frames, preset in size.presets
@@ -121,8 +121,8 @@ def shapes_of(size: Size, device: torch.device) -> ModelPatcher:
 
 def chosen(model: ModelPatcher, size: Size, frames: int, preset: str) -> dict:
     """What a preset makes of the settings, and the estimate in MB; nothing is computed, a `shapes_of` will do."""
-    memory = _foreseen(model, Inputs(size, torch.device("meta"), frames))
-    settings = memory.choose(_settings("none"), preset)
+    memory = _memory(model, Inputs(size, torch.device("meta"), frames))
+    settings = memory.choose(preset)
     names = ("gradient_checkpointing", "query_rank", "frames_per_step")
     return {name: getattr(settings, name) for name in names} | {
         "estimate_mb": memory.needed(settings).total / 2**20
@@ -133,10 +133,9 @@ def _settings(checkpointing: str) -> Any:
     return pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing=checkpointing)
 
 
-def _foreseen(model: ModelPatcher, inputs: Inputs) -> Any:
-    mode = pack("tav_core.inflation.attach").InflationMode()
-    memory = pack("nodes.comfy.tuning.memory").TuningMemory
-    return memory(model, tuple(inputs.latents.shape), tuple(inputs.prompt.shape), mode)
+def _memory(model: ModelPatcher, inputs: Inputs) -> Any:
+    run = pack("tav_core.tuning.run").TuningRun(inputs.latents, inputs.prompt, _settings("none"))
+    return pack("nodes.comfy.tuning.memory").TuningMemory(model, run)
 
 
 def inflate(model: ModelPatcher) -> ModelPatcher:

@@ -1,13 +1,13 @@
-"""How much memory a tuning will need, told before it starts."""
+"""How much memory a tuning will need, estimated before it starts, and settings that need less."""
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -39,9 +39,14 @@ class MemoryEstimate:
     step: int
 
     @property
+    def beside_network(self) -> int:
+        """Bytes that are needed once the network is there."""
+        return self.learned + self.step
+
+    @property
     def total(self) -> int:
         """Bytes in all."""
-        return self.network + self.learned + self.step
+        return self.network + self.beside_network
 
     def __str__(self) -> str:
         return (
@@ -107,17 +112,8 @@ class _FusedAttention(torch.autograd.Function):
         return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Torch's attention; on the meta device torch itself would write out the whole score matrices."""
-    return _FusedAttention.apply(q, k, v) if q.is_meta else _REAL_ATTENTION(q, k, v, *args, **kwargs)
-
-
-_REAL_ATTENTION = functional.scaled_dot_product_attention
-
-
 def estimate_memory(
     host: Host,
-    network: nn.Module,
     latents: tuple[int, int, int, int],
     context: tuple[int, int, int],
     settings: TuningSettings,
@@ -125,25 +121,29 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The memory that `Tuner` with these arguments will need on another device.
 
-    ``host`` has its ``network`` on the meta device: shapes without data. The step that is measured is the tuner's
+    ``host`` has its network on the meta device: shapes without data. The step that is measured is the tuner's
     own, forward and backward, on shapes; so the estimate follows the code. ``latents`` (frames, channels, height,
     width) and ``context`` (1 or frames, tokens, width) are shapes. Takes a second or two for Stable Diffusion's UNet.
     Tensors are counted; what an allocator loses between its blocks and workspaces inside of kernels are not.
-    Within 20 % of the peaks measured on the CPU (tests/reliability/memory_probe.py), where tensors are mapped and not
+    Within 5 % of the peaks measured on the CPU (tests/reliability/memory_probe.py), where tensors are mapped and not
     taken from the C library's heap, which keeps what is freed of tensors below 32 MiB.
     """
-    weights = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
-    with AllocationMeter() as meter:
-        clip = torch.empty(latents, device="meta")
-        prompt = torch.empty(context, device="meta")
-        tuner = Tuner(host, clip, prompt, settings, mode)
-        masters = sum(parameter.nbytes for parameter in tuner.parameters.values())
-        with Overrides() as overrides:
-            overrides.set(functional, "scaled_dot_product_attention", _attention)
-            with tuner:
-                tuner.gradients(0)
+    network = sum(tensor.nbytes for tensor in (*host.unet.parameters(), *host.unet.buffers()))
+    attention = functional.scaled_dot_product_attention
+
+    def fused(q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Any:
+        # Other threads may be sampling meanwhile, on tensors with data.
+        return _FusedAttention.apply(q, k, v) if q.is_meta else attention(q, k, v, *args, **kwargs)
+
+    with AllocationMeter() as meter, Overrides() as overrides:
+        # On the meta device torch itself would write out the whole score matrices.
+        overrides.set(functional, "scaled_dot_product_attention", fused)
+        clip, prompt = (torch.empty(shape, device="meta") for shape in (latents, context))
+        with Tuner(host, clip, prompt, settings, mode) as tuner:
+            masters = sum(parameter.nbytes for parameter in tuner.parameters.values())
+            tuner.gradients(0)
     # The moments are made by the first optimiser step, after the passes that were measured.
-    return MemoryEstimate(weights, 4 * masters, max(0, meter.peak - 2 * masters))
+    return MemoryEstimate(network, 4 * masters, max(0, meter.peak - 2 * masters))
 
 
 def budget(card: float) -> int:
@@ -151,46 +151,28 @@ def budget(card: float) -> int:
     return int((card * GIB - RESERVE) * USABLE)
 
 
-def fit(
-    settings: TuningSettings, frames: int, limit: int, needed: Callable[[TuningSettings], int]
+def first_that_fits(
+    candidates: Iterable[TuningSettings], limit: int, needed: Callable[[TuningSettings], int]
 ) -> TuningSettings:
-    """``settings`` changed so that ``needed(settings)`` bytes are at most ``limit``, and no more than that takes.
-
-    What costs only time comes first: more gradient checkpointing. Then low-rank queries, then fewer of the clip's
-    ``frames`` in each step. If nothing is small enough, the smallest.
-    """
-    if needed(settings) <= limit:
-        return settings
-    for candidate in smaller(settings, frames):
-        if needed(candidate) <= limit:
-            break
-    return candidate
-
-
-def fit_checkpointing(
-    settings: TuningSettings, limit: int, needed: Callable[[TuningSettings], int]
-) -> TuningSettings:
-    """``settings`` with as much more gradient checkpointing as ``limit`` bytes take, which changes no result."""
-    candidate = settings
-    for candidate in checkpointed(settings):
+    """The first of ``candidates`` whose ``needed`` bytes are at most ``limit``; if none is, the last."""
+    for candidate in candidates:
         if needed(candidate) <= limit:
             break
     return candidate
 
 
 def checkpointed(settings: TuningSettings) -> Iterator[TuningSettings]:
-    """``settings`` and, one after the other, what checkpoints more."""
-    modes: dict[Checkpointing, tuple[Checkpointing, ...]] = {
-        "none": ("none", "attention", "all"),
-        "attention": ("attention", "all"),
-        "all": ("all",),
-    }
-    for checkpointing in modes[settings.gradient_checkpointing]:
+    """``settings`` and, one after the other, what checkpoints more, which changes no result."""
+    modes: tuple[Checkpointing, ...] = get_args(Checkpointing)
+    for checkpointing in modes[modes.index(settings.gradient_checkpointing) :]:
         yield dataclasses.replace(settings, gradient_checkpointing=checkpointing)
 
 
 def smaller(settings: TuningSettings, frames: int) -> Iterator[TuningSettings]:
-    """Settings that need less and less memory than ``settings``, each on top of the one before."""
+    """``settings`` and, one after the other, what needs less and less memory for a clip of ``frames`` frames.
+
+    What costs only time comes first: more gradient checkpointing. Then low-rank queries, then fewer frames per step.
+    """
     for changed in checkpointed(settings):
         settings = changed
         yield settings

@@ -179,14 +179,12 @@ def test_automatic_checkpointing_takes_the_fastest_that_fits(
 ) -> None:
     memory = bench.pack("nodes.comfy.tuning.memory")
     caplog.set_level(logging.INFO)
-    latents, context = bench.latent["samples"], bench.source[0][0]
-    mode = bench.pack("tav_core.inflation.attach").InflationMode()
-    foreseen = memory.TuningMemory(bench.model, tuple(latents.shape), tuple(context.shape), mode)
+    run = bench.pack("tav_core.tuning.run").TuningRun(bench.latent["samples"], bench.source[0][0])
+    estimates = memory.TuningMemory(bench.model, run)
     settings = bench.pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing="none")
     needs = {}
     for name in ("none", "attention", "all"):
-        needed = foreseen.needed(replace(settings, gradient_checkpointing=name))
-        needs[name] = needed.total - needed.network
+        needs[name] = estimates.needed(replace(settings, gradient_checkpointing=name)).beside_network
     original = memory.comfy.model_management.get_free_memory
     for name, need in (*needs.items(), ("all", 0)):
         free = int(need / memory.USABLE) + 2

@@ -102,9 +102,7 @@ def main(case: dict) -> dict:
     mode = InflationMode(case.get("attention", "first+previous"))
     shapes = DiffusersHost(unet(case, "meta"), NoiseSchedule.scaled_linear())
     latents = (case["frames"], 4, case["side"], case["side"])
-    estimate = estimate_memory(
-        shapes, shapes.unet, latents, (1, 77, case.get("context", 768)), settings, mode
-    )
+    estimate = estimate_memory(shapes, latents, (1, 77, case.get("context", 768)), settings, mode)
     measured = used(case, settings, mode)
     return case | {
         "estimated": round(estimate.total / 1e6),

@@ -116,14 +116,15 @@ def test_a_card_s_preset_changes_no_more_than_it_must_and_says_so(
 ) -> None:
     memory = bench.pack("nodes.comfy.tuning.memory")
     settings = bench.pack("tav_core.tuning.settings").TuningSettings(gradient_checkpointing="none")
-    modes = bench.pack("tav_core.inflation.attach").InflationMode()
-    planner = memory.TuningMemory(bench.model, (8, 4, 16, 16), (1, 77, bench.source[0][0].shape[-1]), modes)
+    clip = torch.empty(8, 4, 16, 16, device="meta")
+    run = bench.pack("tav_core.tuning.run").TuningRun(clip, bench.source[0][0], settings)
+    planner = memory.TuningMemory(bench.model, run)
     with caplog.at_level(logging.INFO):
-        assert planner.choose(settings, "as set") == settings
-        assert planner.choose(settings, "fits 24 GB") == settings
+        assert planner.choose("as set") == settings
+        assert planner.choose("fits 24 GB") == settings
         limit = planner.needed(settings).total - 1
         monkeypatch.setattr(memory, "budget", lambda card: limit)
-        chosen = planner.choose(settings, "fits 6 GB")
+        chosen = planner.choose("fits 6 GB")
     assert chosen.gradient_checkpointing in ("attention", "all") and chosen.query_rank == 0
     assert planner.needed(chosen).total <= limit
     assert any(

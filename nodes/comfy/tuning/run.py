@@ -15,7 +15,7 @@ from ....tav_core.tuning.run import TuningRun, TuningSession, advised
 from ....tav_core.tuning.tuner import TuningStep
 from ..files import RunFolder
 from ..page.live import STOPPED, Reporter, reporting
-from .memory import TuningMemory, out_of_memory_message
+from .memory import TuningMemory
 from .unet import TuningHost
 
 
@@ -36,10 +36,10 @@ def tune(
     """
     # Nodes run in inference mode, whose tensors cannot take part in a backward pass.
     with reporting("tuning", extra_pnginfo) as reporter, torch.inference_mode(False), torch.enable_grad():
-        estimates = TuningMemory(model, tuple(run.latents.shape), tuple(run.context.shape), run.mode)
+        estimates = TuningMemory(model, run)
         run = replace(
             run,
-            settings=estimates.choose(run.settings, memory),
+            settings=estimates.choose(memory),
             latents=model.model.process_latent_in(run.latents.clone()),
             context=run.context.clone(),
         )
@@ -56,8 +56,7 @@ def tune(
             comfy.model_management.soft_empty_cache()
             shown = reporter.state.data
             made = shown.get("step", 0)
-            settings = estimates.foretold or run.settings
-            return out_of_memory_message(estimates, settings, made, shown.get("file") if made else None)
+            return estimates.out_of_memory(made, shown.get("file") if made else None)
 
         return advised(work, advise)
 
@@ -72,8 +71,8 @@ def _tune(
         reporter.show(step=steps, file=session.path.name, found=True)
         return session.weights()
     if automatic:
-        session.settings = estimates.checkpoint(session.settings, session.host.device)
-    reporter.show(memory=estimates.foretell(session.settings, session.host.device))
+        session.settings = estimates.checkpoint(session.host.device)
+    reporter.show(memory=estimates.report(session.host.device))
     try:
         with session:
             report = progress(steps, reporter, len(session.losses))

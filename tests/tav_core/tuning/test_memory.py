@@ -13,7 +13,14 @@ import torch
 
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.pipeline.unet import DiffusersHost
-from tav_core.tuning.memory import AllocationMeter, budget, estimate_memory, fit, gigabytes, smaller
+from tav_core.tuning.memory import (
+    AllocationMeter,
+    budget,
+    estimate_memory,
+    first_that_fits,
+    gigabytes,
+    smaller,
+)
 from tav_core.tuning.settings import TuningSettings
 
 PROBE = Path(__file__).parents[2] / "reliability" / "memory_probe.py"
@@ -29,7 +36,7 @@ def needed(make_unet):
 
     def estimate(clip: tuple = CLIP, **settings: object):
         return estimate_memory(
-            host, host.unet, clip, PROMPT, TuningSettings(**{"gradient_checkpointing": "none", **settings})
+            host, clip, PROMPT, TuningSettings(**{"gradient_checkpointing": "none", **settings})
         )
 
     return estimate
@@ -54,15 +61,15 @@ def test_the_meter_counts_what_lives_and_the_most_that_lived():
     "case",
     [
         {"widths": [32, 32], "frames": 8, "side": 32},
-        {"widths": [64, 64], "frames": 6, "side": 40, "checkpointing": "all", "rank": 4},
+        {"widths": [128, 256, 256], "frames": 4, "side": 16, "checkpointing": "all", "rank": 4},
     ],
-    ids=["plain", "checkpointing and low rank"],
+    ids=["mostly activations", "mostly weights"],
 )
-def test_the_estimate_is_within_20_percent_of_what_was_then_used(case):
+def test_the_estimate_is_within_10_percent_of_what_was_then_used(case):
     command = [sys.executable, str(PROBE), json.dumps(case | {"context": 64})]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert json.loads(ran.stdout)["ratio"] == pytest.approx(1, abs=0.2)
+    assert json.loads(ran.stdout)["ratio"] == pytest.approx(1, abs=0.1)
 
 
 def test_what_needs_less_is_estimated_at_less(needed):
@@ -90,7 +97,7 @@ def test_an_estimate_leaves_no_trace(make_unet):
     with torch.device("meta"):
         host = DiffusersHost(make_unet(), NoiseSchedule.scaled_linear())
     before = torch.random.get_rng_state()
-    estimate_memory(host, host.unet, CLIP, PROMPT, TuningSettings())
+    estimate_memory(host, CLIP, PROMPT, TuningSettings())
     assert torch.equal(before, torch.random.get_rng_state())
     assert not [module for module in host.unet.modules() if "forward" in module.__dict__]
 
@@ -117,7 +124,7 @@ PAPER = TuningSettings(gradient_checkpointing="none")
     ],
 )
 def test_a_card_takes_away_no_more_than_it_must(limit, expected):
-    assert fit(PAPER, 24, limit, needs) == expected
+    assert first_that_fits(smaller(PAPER, 24), limit, needs) == expected
 
 
 def test_nothing_is_made_larger():
