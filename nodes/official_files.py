@@ -1,9 +1,7 @@
 """Official Tune-A-Video folders in and out, and the tuned queries as a LoRA."""
 
 import json
-from pathlib import Path
 
-import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -162,23 +160,13 @@ class TAVSaveQueryLora(Node):
 
     @classmethod
     def validate_inputs(cls, filename_prefix) -> bool | str:
-        return _lora_prefix_problem(filename_prefix) or True
+        return files.prefix_problem(filename_prefix, _LORAS) or True
 
     @classmethod
     def execute(cls, weights: TunedWeights, filename_prefix, precision) -> io.NodeOutput:
-        problem = _lora_prefix_problem(filename_prefix)
-        if problem:
-            raise ValueError(problem)
-        root = folder_paths.get_folder_paths(_LORAS)[0]
-        folder, name, *_ = folder_paths.get_save_image_path(filename_prefix.strip(), root)
-        path = files.first_free(Path(folder), name, ".safetensors")
+        path = files.new_path(filename_prefix, _LORAS)
         save_lora(path, weights, files.PRECISIONS[precision])
         return io.NodeOutput(ui={"text": [f"saved {path.name}"]})
-
-
-def _lora_prefix_problem(prefix: str | None) -> str | None:
-    problem = files.prefix_problem(prefix)
-    return problem and problem.replace(f"models/{files.FOLDER}", f"models/{_LORAS}")
 
 
 def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:

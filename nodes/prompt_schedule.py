@@ -62,11 +62,8 @@ class TAVPromptSchedule(Node):
         check_text_encoder(clip)
         try:
             keys = parse_schedule(prompts)
-        except ScheduleError as error:
-            raise ValueError(f"The input 'prompts' cannot be read: {error}.") from error
-        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(key.text)) for key in keys]
-        weights = key_weights(keys, frame_count, blend)
-        try:
+            encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(key.text)) for key in keys]
+            weights = key_weights(keys, frame_count, blend)
             frames = blend_embeddings([conditioning[0][0] for conditioning in encoded], weights)
         except ScheduleError as error:
             raise ValueError(f"The input 'prompts' cannot be read: {error}.") from error

@@ -48,8 +48,8 @@ def load(name: str) -> TunedWeights:
     return TunedWeights.load(Path(folder_paths.get_full_path_or_raise(FOLDER, name)))
 
 
-def prefix_problem(prefix: str | None) -> str | None:
-    """One plain sentence if ``prefix`` would leave the folder or name nothing; None if it is fine.
+def prefix_problem(prefix: str | None, models: str = FOLDER) -> str | None:
+    """One plain sentence if ``prefix`` would leave the folder ``models`` or name nothing; None if it is fine.
 
     A prefix of None comes over a connection; it is looked at when it is known.
     """
@@ -65,24 +65,24 @@ def prefix_problem(prefix: str | None) -> str | None:
     ):
         return None
     return (
-        f"The input 'filename_prefix' must be a name inside models/{FOLDER}, such as skiing or clips/skiing, "
+        f"The input 'filename_prefix' must be a name inside models/{models}, such as skiing or clips/skiing, "
         f"not {prefix!r:.90}."
     )
 
 
-def new_path(prefix: str) -> Path:
-    """A path for a new file: ``<prefix>_00001.safetensors`` with the first free number.
+def new_path(prefix: str, models: str = FOLDER) -> Path:
+    """A path for a new file in the folder ``models``: ``<prefix>_00001.safetensors`` with the first free number.
 
     ``prefix`` may hold subfolders and ComfyUI's %year% and so on. Raises ValueError if it leaves the folder, OSError
     with one plain sentence if its subfolder cannot be made.
     """
-    problem = prefix_problem(prefix)
+    problem = prefix_problem(prefix, models)
     if problem:
         raise ValueError(problem)
-    base = Path(folder_paths.get_folder_paths(FOLDER)[0])
+    base = Path(folder_paths.get_folder_paths(models)[0])
     if not (base / prefix.strip()).resolve().is_relative_to(base.resolve()):
         raise ValueError(
-            f"The input 'filename_prefix' leads over a link out of models/{FOLDER}; choose a folder that is inside."
+            f"The input 'filename_prefix' leads over a link out of models/{models}; choose a folder that is inside."
         )
     try:
         folder, name, _, _, _ = folder_paths.get_save_image_path(prefix.strip(), str(base))

@@ -1,5 +1,6 @@
 """Animated pictures (WebP, AVIF, APNG) and folders of pictures as clips, read by Pillow."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -62,9 +63,9 @@ def open_pictures(path: Path) -> Pictures | None:
 
     A still picture is not a clip. Raises VideoError for a folder without pictures, and for a damaged picture.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path)
-    if path.suffix.lower() not in ANIMATED or not path.is_file():
+    if path.suffix.lower() not in ANIMATED or not os.path.isfile(path):
         return None
     try:
         image = Image.open(path)

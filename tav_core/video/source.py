@@ -1,6 +1,7 @@
 """Clips that frames can be read from: video files, animated pictures, and folders of pictures."""
 
 import codecs
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
@@ -63,7 +64,7 @@ def open_source(
     if not isinstance(clip, str | Path):
         return VideoFile(clip, "The video", trim)
     path = Path(clip)
-    pictures = open_pictures(path) if path.is_dir() or trim == (0.0, 0.0) else None
+    pictures = open_pictures(path) if os.path.isdir(path) or trim == (0.0, 0.0) else None
     if pictures is not None:
         return pictures
     check_file(path)
@@ -72,12 +73,8 @@ def open_source(
 
 def check_file(path: Path) -> None:
     """Raises VideoError unless ``path`` is a file with content that is not plain text."""
-    try:
-        is_file = path.is_file()
-    except OSError:
-        # A name longer than file systems take.
-        is_file = False
-    if not is_file:
+    # Path.is_file raises for a name longer than file systems take.
+    if not os.path.isfile(path):
         name = (path.name or str(path))[:90]
         name = name if name.isprintable() else f"{name!r:.90}"
         raise VideoError(f"{name} does not exist or is not a file: choose or upload another video.")
