@@ -1,4 +1,4 @@
-"""Tuned weights on a diffusers UNet, for a while."""
+"""Tuned weights on a diffusers UNet while it samples."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -57,8 +57,8 @@ class InvertedLatents:
                     numbers = (float(header[name]) for name in ("sigma", "fps", "strength"))
                     return cls(file.get_tensor("latents").clone(), *numbers)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read; make it again with the command invert.") from error
-        raise ValueError(f"{path} does not hold inverted latents; make it with the command invert.")
+            raise ValueError(f"{path} cannot be read; make it again with invert.") from error
+        raise ValueError(f"{path} does not hold inverted latents; make it with invert.")
 
 
 def tune(

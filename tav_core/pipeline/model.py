@@ -145,9 +145,9 @@ def _from_file(path: Path, config: Path | str | None, vae: AutoencoderKL | Autoe
         pipeline = StableDiffusionPipeline.from_single_file(str(path), local_files_only=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         hint = (
-            "its parts do not fit the folder given with --config"
+            "its parts do not fit the folder given as config (--config)"
             if config is not None
-            else "a single file needs --config FOLDER, a diffusers folder of the same kind"
+            else "a single file needs config (--config FOLDER), a diffusers folder of the same kind"
         )
         raise ModelError(f"{path.name} cannot be loaded: {hint} ({_first_line(error)}).") from error
     parts = {part: getattr(pipeline, part) for part in _PARTS}

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # What changes the cost of a run but not its result.
 _IRRELEVANT = ("gradient_checkpointing",)
-# Settings that came later count only where they do something: runs of before keep their fingerprint.
+# Settings that came later count only where they do something, so that earlier runs keep their fingerprint.
 _LATER = {"frames_per_step": 0, "timesteps": "random", "temporal_lr_scale": 1.0}
 
 

@@ -164,7 +164,7 @@ class Tuner:
         return queries | self.temporal.tensors()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a stopped run needs to go on bit for bit, as copies on the CPU; see `restore`."""
+        """Everything a stopped run needs to go on exactly, as copies on the CPU; see `restore`."""
         state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         if self._scaler.is_enabled():
             saved = self._scaler.state_dict()

@@ -1,4 +1,4 @@
-"""A stopped tuning run loses nothing: it goes on bit for bit, and a finished one is not repeated."""
+"""A stopped tuning run loses nothing: it goes on as if nothing had happened, and a finished one is not repeated."""
 
 from __future__ import annotations
 

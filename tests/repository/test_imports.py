@@ -46,6 +46,15 @@ def test_no_module_is_imported_by_a_name_made_up_at_run_time(path: Path) -> None
     assert not called, "write the module's name out"
 
 
+LIBRARY = [path for path in CORE if path.parent.name != "cli" and path.name != "__main__.py"]
+
+
+@each("path", LIBRARY, ids=name)
+def test_the_library_leaves_the_terminal_to_the_command_line(path: Path) -> None:
+    for _, module in imports(path):
+        assert not {"argparse", "tqdm", "cli"} & set(module.split(".")), f"imports {module}"
+
+
 def test_all_of_tav_core_imports_without_comfyui() -> None:
     """In a Python that refuses every module of ComfyUI, with none loaded before."""
     modules = [name(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in CORE]

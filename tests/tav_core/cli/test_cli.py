@@ -336,7 +336,7 @@ def test_what_cannot_be_done_exits_1_with_one_sentence(
     cases = {
         "there is no such model": ["tune", "--model", str(tmp_path / "no"), *clip, *out],
         "is not a diffusers folder": ["tune", "--model", str(tmp_path / "empty"), *clip, *out],
-        "needs --config FOLDER": ["tune", "--model", str(tiny_checkpoint), *clip, *out],
+        "--config FOLDER": ["tune", "--model", str(tiny_checkpoint), *clip, *out],
         "does not exist": ["tune", *common, "--video", "no.mp4", *out],
         "at most": ["tune", *common, "--frames", "99", *out],
         "there is no such file": ["info", str(tmp_path / "no")],

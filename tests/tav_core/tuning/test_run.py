@@ -1,4 +1,4 @@
-"""A run from its inputs to its file: told from others, found again, resumed, saved as it goes."""
+"""A run from its inputs to its file: recognised, found again, resumed, saved as it goes."""
 
 import logging
 from pathlib import Path
