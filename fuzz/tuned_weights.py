@@ -16,8 +16,7 @@ from types import SimpleNamespace
 import atheris
 
 with atheris.instrument_imports(include=["tav_core"]):
-    from tav_core.files.weights import TunedMetadata, TunedWeights, WeightsError, check_fit
-    from tav_core.tuning.queries import query_deltas
+    from tav_core.files.weights import TunedMetadata, TunedWeights, WeightsError, check_fit, query_deltas
 
 import torch
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import save_tensors
-from ..tuning.queries import query_deltas
-from .weights import TunedWeights, WeightsError
+from .weights import TunedWeights, WeightsError, query_deltas
 
 
 def lora_tensors(weights: TunedWeights) -> dict[str, Tensor]:

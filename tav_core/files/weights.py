@@ -248,6 +248,18 @@ def expected_shapes(
     return shapes
 
 
+def query_deltas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 weight differences (out, in) that the tensors of a tuned-weights file stand for."""
+    deltas = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".to_q.diff"):
+            deltas[name.removesuffix(".diff")] = tensor.float()
+        elif name.endswith(".to_q.lora_up.weight"):
+            layer = name.removesuffix(".lora_up.weight")
+            deltas[layer] = tensor.float() @ tensors[f"{layer}.lora_down.weight"].float()
+    return deltas
+
+
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """16 hex digits that tell base models apart, whatever host or dtype (fp16, bf16, fp32) they are loaded in.
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import torch
 
 from ..diffusion.settings import Strengths
-from ..files.weights import TunedWeights, check_fit, check_prediction_type
+from ..files.weights import TunedWeights, check_fit, check_prediction_type, query_deltas
 from ..inflation.attach import BlockResidual, InflationMode, combine
 from ..inflation.temporal import TemporalLayers, temporal_sizes
-from ..tuning.queries import query_deltas, query_projections
+from ..tuning.queries import query_projections
 from .unet import DiffusersHost
 
 

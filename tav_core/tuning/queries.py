@@ -69,15 +69,3 @@ def query_projections(blocks: Mapping[str, TransformerBlock]) -> dict[str, nn.Li
         for name, block in blocks.items()
         for attention, layer in (("attn1", block.attn1), ("attn2", block.attn2))
     }
-
-
-def query_deltas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The float32 weight differences (out, in) that the tensors of a tuned-weights file stand for."""
-    deltas = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".to_q.diff"):
-            deltas[name.removesuffix(".diff")] = tensor.float()
-        elif name.endswith(".to_q.lora_up.weight"):
-            layer = name.removesuffix(".lora_up.weight")
-            deltas[layer] = tensor.float() @ tensors[f"{layer}.lora_down.weight"].float()
-    return deltas

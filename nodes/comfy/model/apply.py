@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 
-from ....tav_core.files.weights import TunedWeights, check_fit, check_prediction_type
-from ....tav_core.tuning.queries import query_deltas
+from ....tav_core.files.weights import TunedWeights, check_fit, check_prediction_type, query_deltas
 from .blocks import block_paths, blocks_at
 from .detect import check_model, prediction_type
 from .inflate import AttachedLayers, Inflation, inflate, inflation_of, query_patches, temporal_patcher

@@ -23,10 +23,17 @@ from tav_core.files.official import (
     query_weight,
     save_official,
 )
-from tav_core.files.weights import TunedMetadata, TunedWeights, WeightsError, check_fit, fingerprint
+from tav_core.files.weights import (
+    TunedMetadata,
+    TunedWeights,
+    WeightsError,
+    check_fit,
+    fingerprint,
+    query_deltas,
+)
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.pipeline.unet import DiffusersHost
-from tav_core.tuning.queries import TunableQueries, query_deltas, query_projections
+from tav_core.tuning.queries import TunableQueries, query_projections
 
 # What a float32 difference cannot hold: nearly cancelling, tiny, subnormal, huge, signed zeros.
 VALUES = [0.0, -0.0, 1.0, -1.0, 1e-10, -1e-30, 1e-45, 3e-39, 0.1, 1 + 2.0**-23, -1.5, 6.1e4, 1e30, 2.0**-24]

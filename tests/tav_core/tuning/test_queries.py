@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from tav_core.files.weights import query_deltas
 from tav_core.patching import Overrides
-from tav_core.tuning.queries import TunableQueries, query_deltas, query_projections
+from tav_core.tuning.queries import TunableQueries, query_projections
 
 NAME = "block.attn1.to_q"
 

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional
 
 from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.files.weights import query_deltas
 from tav_core.inflation.attach import InflationMode, attach
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.patching import Overrides
 from tav_core.pipeline.unet import DiffusersHost
 from tav_core.tuning import tuner as tuning
-from tav_core.tuning.queries import query_deltas
 from tav_core.tuning.settings import CHECKPOINTING_MODES, TuningSettings
 from tav_core.tuning.tuner import NonFiniteLossError, Tuner, min_snr_weight
 
