@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 AttentionMode = Literal["first+previous", "first", "previous", "all", "off"]
@@ -24,8 +25,7 @@ def gather_sources(x: Tensor, frames: int, mode: AttentionMode, tiles: int = 1) 
     (batch * frames * tiles, n * tokens / tiles, channels). Only slices and concatenation are used, whose
     gradients, unlike an index's, are the same in every run.
     """
-    tokens, channels = x.shape[1:]
-    clips = x.reshape(-1, frames, tiles, tokens // tiles, channels)
+    clips = rearrange(x, "(b f) (t n) c -> b f t n c", f=frames, t=tiles)
     first = clips[:, :1].expand_as(clips)
     parts = {
         "first+previous": lambda: [first, _previous(clips)],
@@ -33,8 +33,7 @@ def gather_sources(x: Tensor, frames: int, mode: AttentionMode, tiles: int = 1) 
         "previous": lambda: [_previous(clips)],
         "all": lambda: [clips[:, i : i + 1].expand_as(clips) for i in range(frames)],
     }
-    gathered = torch.cat(parts[mode](), dim=3)
-    return gathered.flatten(0, 2)
+    return rearrange(torch.cat(parts[mode](), dim=3), "b f t n c -> (b f t) n c")
 
 
 def sparse_causal_attention(
@@ -53,10 +52,12 @@ def sparse_causal_attention(
     if tiles == 1 and mode in ("first", "all"):
         # Every frame of a clip has the same keys: one long row of queries needs no copies of them.
         kept = 1 if mode == "first" else frames
-        k, v = (x.unflatten(0, (-1, frames))[:, :kept].flatten(1, 2) for x in (k, v))
-        return attend(q.unflatten(0, (-1, frames)).flatten(1, 2), k, v).reshape(q.shape)
+        q, k, v = (rearrange(x, "(b f) n c -> b (f n) c", f=frames) for x in (q, k, v))
+        tokens = k.shape[1] // frames
+        y = attend(q, k[:, : kept * tokens], v[:, : kept * tokens])
+        return rearrange(y, "b (f n) c -> (b f) n c", f=frames)
     if tiles == 1 and mode == "first+previous":
-        q, k, v = (x.unflatten(0, (-1, frames)) for x in (q, k, v))
+        q, k, v = (rearrange(x, "(b f) n c -> b f n c", f=frames) for x in (q, k, v))
         return _first_and_previous(q, k, v, attend)
     return attend(q, gather_sources(k, frames, mode, tiles), gather_sources(v, frames, mode, tiles))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 NORM_MODES = ("joint", "per frame")
@@ -16,12 +17,8 @@ def joint_group_norm(norm: Callable[[Tensor], Tensor], x: Tensor, frames: int) -
     """
     if frames == 1:
         return norm(x)
-    rows, channels, height, width = x.shape
-    clips = x.reshape(-1, frames, channels, height, width).transpose(1, 2)
-    y = norm(clips.reshape(-1, channels, frames * height, width))
-    return (
-        y.reshape(-1, channels, frames, height, width).transpose(1, 2).reshape(rows, channels, height, width)
-    )
+    y = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
+    return rearrange(y, "b c (f h) w -> (b f) c h w", f=frames)
 
 
 class GroupStatistics:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,15 +29,11 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(batch * frames, tokens, channels) to the same shape."""
-        rows, tokens, channels = x.shape
-
-        def over_time(y: Tensor) -> Tensor:  # -> (batch * tokens, heads, frames, head width)
-            y = y.reshape(rows // frames, frames, tokens, self.heads, channels // self.heads)
-            return y.permute(0, 2, 3, 1, 4).flatten(0, 1)
-
-        q, k, v = over_time(self.to_q(x)), over_time(self.to_k(x)), over_time(self.to_v(x))
-        y = _attend(q, k, v)
-        y = y.unflatten(0, (rows // frames, tokens)).permute(0, 3, 1, 2, 4).reshape(rows, tokens, channels)
+        q, k, v = (
+            rearrange(project(x), "(b f) n (h c) -> (b n) h f c", f=frames, h=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        y = rearrange(_attend(q, k, v), "(b n) h f c -> (b f) n (h c)", n=x.shape[1])
         return self.to_out[0](y)
 
 
