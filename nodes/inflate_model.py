@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..tav_core.inflation.attach import InflationMode
+from ..tav_core.inflation.mode import InflationMode
 from .comfy.inputs import inputs_for
 from .comfy.model.inflate import Inflation, inflate, inflation_of
 from .comfy.node import Node

@@ -5,7 +5,7 @@ from .diffusion.settings import Inversion, Sampling, Strengths
 from .files.lora import save_lora
 from .files.official import load_official, save_official
 from .files.weights import TunedMetadata, TunedWeights, WeightsError
-from .inflation.attach import InflationMode
+from .inflation.mode import InflationMode
 from .pipeline.edit import InvertedLatents, invert, load_tuned, sample, tune
 from .pipeline.model import Model, ModelError, load_model
 from .tuning.settings import RunSettings, TuningSettings

@@ -19,7 +19,7 @@ from devkit.world.clips import TRAJECTORIES, Actor, ClipPlan, inside, render_cli
 from devkit.world.settings import CLIP, INVERSION, SAMPLING, TUNING
 from devkit.world.vocabulary import BACKGROUNDS, NEW_WORD, OBJECTS, STYLES, Meaning, caption, parse_caption
 from tav_core.diffusion.settings import Inversion, Sampling
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.settings import settings_of
 from tav_core.tuning.settings import TuningSettings
 

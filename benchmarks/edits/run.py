@@ -14,7 +14,8 @@ from devkit.world.clips import render_clip
 from devkit.world.judge import Judge
 from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
 from tav_core.files.weights import TunedMetadata, TunedWeights
-from tav_core.inflation.attach import BlockResidual, InflationMode
+from tav_core.inflation.attach import BlockResidual
+from tav_core.inflation.mode import InflationMode
 from tav_core.patching import Overrides
 from tav_core.pipeline.apply import applied
 from tav_core.tuning.queries import TunableQueries

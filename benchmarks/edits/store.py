@@ -24,9 +24,9 @@ _ROOT = Path(__file__).parents[2]
 _CODE = {
     "tav_core": (
         "patching", "diffusion/ddim", "diffusion/schedule", "inflation/attach", "inflation/attention",
-        "inflation/group_norm", "inflation/layers", "inflation/temporal", "pipeline/unet", "tuning/lr_scheduler",
-        "tuning/queries", "tuning/settings", "tuning/tuner", "metrics/clip_score", "metrics/consistency",
-        "metrics/flow", "metrics/psnr", "metrics/warping",
+        "inflation/group_norm", "inflation/layers", "inflation/mode", "inflation/temporal", "pipeline/unet",
+        "tuning/lr_scheduler", "tuning/queries", "tuning/settings", "tuning/tuner", "metrics/clip_score",
+        "metrics/consistency", "metrics/flow", "metrics/psnr", "metrics/warping",
     ),
     "devkit/world": ("backgrounds", "checkpoint", "clips", "compose", "judge", "models", "styles", "tokens"),
     "benchmarks/edits": ("companions", "lineup", "measure", "model", "rows", "run"),

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tav_core.diffusion.settings import Strengths
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.settings import values_of
 from tav_core.tuning.settings import RunSettings
 

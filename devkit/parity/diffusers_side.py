@@ -9,7 +9,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
-from tav_core.inflation.attach import InflationMode, attach
+from tav_core.inflation.attach import attach
+from tav_core.inflation.mode import InflationMode
 from tav_core.inflation.temporal import TemporalLayers, temporal_sizes
 from tav_core.patching import Overrides
 from tav_core.pipeline.unet import DiffusersHost

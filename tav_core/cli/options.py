@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ..diffusion.settings import Inversion, Sampling, Strengths
-from ..inflation.attach import InflationMode
+from ..inflation.mode import InflationMode
 from ..pipeline.model import DTYPES, Model, load_model
 from ..settings import Setting, Settings, settings_of
 from ..tuning.settings import RunSettings, TuningSettings

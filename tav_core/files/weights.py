@@ -28,8 +28,8 @@ from torch import Tensor
 
 from .. import __version__
 from ..atomic import save_tensors
-from ..inflation.attach import InflationMode
 from ..inflation.host import TransformerBlock
+from ..inflation.mode import InflationMode
 
 _log = logging.getLogger(__name__)
 FORMAT = "tune-a-video"

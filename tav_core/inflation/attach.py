@@ -1,16 +1,22 @@
-"""Inflating an image UNet to video: the three changes of Tune-A-Video (section 3.2) on one host."""
+"""Inflating an image UNet to video (Tune-A-Video, section 3.2), on one host.
+
+The frames of a clip ride on the batch axis, so that convolutions, feed-forward and cross-attention see each frame by
+itself, as the paper's 1 x 3 x 3 convolutions do. Three things make it a network for video:
+
+1. self-attention becomes sparse-causal (`attention`),
+2. every transformer block gets a layer over time (`temporal`),
+3. group norms take their statistics over all frames (`group_norm`), as the official code does.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from ..patching import Overrides
-from ..settings import Settings, setting
-from .attention import ATTENTION_MODES, AttentionMode
-from .group_norm import NORM_MODES, joint_group_norm
+from .group_norm import joint_group_norm
 from .host import Host
+from .mode import InflationMode
 from .temporal import TemporalLayers
 
 
@@ -19,24 +25,6 @@ class BlockResidual(Protocol):
 
     def __call__(self, x: Tensor, frames: int) -> Tensor:
         """(batch * frames, tokens, channels) to the same shape."""
-
-
-@dataclass(frozen=True)
-class InflationMode(Settings):
-    """How an image model is inflated: sparse-causal ``attention`` and group ``norm`` over frames."""
-
-    attention: AttentionMode = setting(
-        "first+previous",
-        "Which frames each frame looks at. first+previous is the paper's; all is steadier and needs far more memory; "
-        "off leaves every frame to itself.",
-        choices=ATTENTION_MODES,
-    )
-    norm: str = setting(
-        "joint",
-        "joint: brightness and contrast statistics run over all frames, as in the official code. per frame: as in the "
-        "image model.",
-        choices=NORM_MODES,
-    )
 
 
 def attach_norms(overrides: Overrides, norms: Sequence[nn.Module], frames: int) -> None:
@@ -85,7 +73,7 @@ def attach(
     layers: Mapping[str, BlockResidual],
     frames: int,
 ) -> None:
-    """Inflates the host's UNet for clips of ``frames`` frames until ``overrides`` are detached.
+    """Makes the three changes to the host's UNet for clips of ``frames`` frames until ``overrides`` are detached.
 
     Without ``layers`` this is the image model with the chosen attention, exactly.
     """

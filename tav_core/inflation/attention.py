@@ -1,14 +1,12 @@
 """Sparse-causal attention: which frames a frame looks at (Tune-A-Video, section 3.2 and eq. 3)."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-AttentionMode = Literal["first+previous", "first", "previous", "all", "off"]
-ATTENTION_MODES: tuple[str, ...] = get_args(AttentionMode)
+from .mode import AttentionMode
 
 # The host's attention: queries, keys and values (rows, tokens, channels) to the shape of the queries.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -34,6 +32,24 @@ def gather_sources(x: Tensor, frames: int, mode: AttentionMode, tiles: int = 1) 
         "all": lambda: [clips[:, i : i + 1].expand_as(clips) for i in range(frames)],
     }
     return rearrange(torch.cat(parts[mode](), dim=3), "b f t n c -> (b f t) n c")
+
+
+def frames_before(start: int, attention: AttentionMode) -> list[int]:
+    """For a part of a clip: the frames before ``start`` that the frames from ``start`` on look at, in order.
+
+    These are the clip's first frame and the one before ``start``, as far as the mode wants them. Set before the
+    frames from ``start`` on, they make a shorter clip in which each of these finds its first and previous frame by
+    position, as in the whole clip. Of "all", which looks at every frame, the same two are taken.
+    """
+    first, previous = [0], [start - 1]
+    wanted = {
+        "first+previous": first + previous,
+        "first": first,
+        "previous": previous,
+        "all": first + previous,
+        "off": [],
+    }[attention]
+    return sorted({frame for frame in wanted if 0 <= frame < start})
 
 
 def sparse_causal_attention(

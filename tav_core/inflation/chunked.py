@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..patching import Overrides
-from .attach import BlockResidual, InflationMode
+from .attach import BlockResidual
+from .attention import frames_before
 from .group_norm import GroupStatistics
-from .windows import frames_before
+from .mode import InflationMode
 
 
 @dataclass(frozen=True)

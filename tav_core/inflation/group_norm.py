@@ -6,8 +6,6 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-NORM_MODES = ("joint", "per frame")
-
 
 def joint_group_norm(norm: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:
     """Applies a per-picture group ``norm`` to (batch * frames, channels, height, width), jointly over frames.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion.schedule import NoiseSchedule
 from ..patching import Overrides
-from .attention import AttentionMode
+from .mode import AttentionMode
 
 # An nn.Module with attn1 and attn2, see `Host`. Type checkers take every attribute of a module for a tensor or a
 # module; a type that says more would have to be a base class that no host's blocks have.

@@ -7,7 +7,8 @@ import torch
 
 from ..diffusion.settings import Strengths
 from ..files.weights import TunedWeights, check_fit, check_prediction_type, query_deltas
-from ..inflation.attach import BlockResidual, InflationMode, combine
+from ..inflation.attach import BlockResidual, combine
+from ..inflation.mode import InflationMode
 from ..inflation.temporal import TemporalLayers, temporal_sizes
 from ..tuning.queries import query_projections
 from .unet import DiffusersHost

@@ -12,7 +12,7 @@ from ..atomic import save_tensors
 from ..diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, level_scale, sampling_sigmas
 from ..diffusion.settings import Inversion, Sampling, Strengths
 from ..files.weights import TunedWeights, warn_of_another_base
-from ..inflation.attach import InflationMode
+from ..inflation.mode import InflationMode
 from ..tuning.run import SingleFile, TuningRun, TuningSession, advised
 from ..tuning.settings import RunSettings, TuningSettings
 from ..tuning.tuner import TuningStep

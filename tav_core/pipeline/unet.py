@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..diffusion.schedule import NoiseSchedule
-from ..inflation.attach import BlockResidual, InflationMode, attach
-from ..inflation.attention import AttentionMode, sparse_causal_attention
+from ..inflation.attach import BlockResidual, attach
+from ..inflation.attention import sparse_causal_attention
 from ..inflation.chunked import ResidualBlock, attach_chunked
 from ..inflation.cross_attention import attach_shared_context
 from ..inflation.host import TransformerBlock, in_network_order, network_inputs
+from ..inflation.mode import AttentionMode, InflationMode
 from ..patching import Overrides
 
 

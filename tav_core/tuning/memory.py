@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..inflation.attach import InflationMode
 from ..inflation.host import Host
+from ..inflation.mode import InflationMode
 from ..patching import Overrides
 from .settings import Checkpointing, TuningSettings
 from .tuner import Tuner

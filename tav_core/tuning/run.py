@@ -16,8 +16,8 @@ from torch import Tensor
 from .. import __version__
 from ..atomic import save_tensors
 from ..files.weights import TunedMetadata, TunedWeights, loss_summary
-from ..inflation.attach import InflationMode
 from ..inflation.host import Host
+from ..inflation.mode import InflationMode
 from .settings import RunSettings, TuningSettings
 from .tuner import Tuner, TuningStep
 

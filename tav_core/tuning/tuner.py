@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..inflation.attach import InflationMode, attach
+from ..inflation.attach import attach
 from ..inflation.host import Host
+from ..inflation.mode import InflationMode
 from ..inflation.temporal import TemporalLayers
 from ..patching import Overrides
 from .checkpointing import attach_checkpointing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.settings import defaults_of
 from tav_core.tuning.settings import TuningSettings
 from tav_core.video.settings import FrameSelection

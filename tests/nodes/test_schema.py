@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tav_core.diffusion.settings import Inversion, Sampling, Strengths
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.settings import settings_of
 from tav_core.tuning.settings import RunSettings, TuningSettings
 from tav_core.video.settings import FrameSelection

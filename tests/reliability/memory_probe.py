@@ -28,7 +28,7 @@ import torch  # noqa: E402  (after the import hook, which comes first)
 from diffusers import UNet2DConditionModel  # noqa: E402
 
 from tav_core.diffusion.schedule import NoiseSchedule  # noqa: E402
-from tav_core.inflation.attach import InflationMode  # noqa: E402
+from tav_core.inflation.mode import InflationMode  # noqa: E402
 from tav_core.pipeline.unet import DiffusersHost  # noqa: E402
 from tav_core.tuning.memory import estimate_memory  # noqa: E402
 from tav_core.tuning.tuner import Tuner, TuningSettings  # noqa: E402

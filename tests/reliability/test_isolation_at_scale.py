@@ -79,7 +79,7 @@ class World:
         self.inflating, self.applying, names = (
             pack(f"nodes.comfy.model.{name}") for name in ("inflate", "apply", "blocks")
         )
-        self.modes = pack("tav_core.inflation.attach").InflationMode
+        self.modes = pack("tav_core.inflation.mode").InflationMode
         files = pack("tav_core.files.weights")
         blocks = names.blocks_at(model.diffusion_model, names.block_paths(UNET))
         self.weights = [self._weights(files, blocks, seed) for seed in (1, 2)]

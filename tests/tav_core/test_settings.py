@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tav_core.diffusion.settings import Inversion, Sampling, Strengths
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.settings import defaults_of, settings_of
 from tav_core.tuning.settings import RunSettings, TuningSettings
 from tav_core.video.settings import FrameSelection

@@ -8,9 +8,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ....tav_core.inflation.attach import InflationMode, attach_norms, attach_temporal, combine
-from ....tav_core.inflation.attention import AttentionMode, sparse_causal_attention
+from ....tav_core.inflation.attach import attach_norms, attach_temporal, combine
+from ....tav_core.inflation.attention import sparse_causal_attention
 from ....tav_core.inflation.chunked import attach_chunked
+from ....tav_core.inflation.mode import AttentionMode, InflationMode
 from ....tav_core.inflation.temporal import TemporalLayers, temporal_sizes
 from ....tav_core.patching import Overrides
 from .attention import fused_on_cpu

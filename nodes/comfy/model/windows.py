@@ -8,8 +8,8 @@ import torch
 from comfy.context_windows import IndexListContextHandler
 from torch import Tensor
 
-from ....tav_core.inflation.attention import AttentionMode
-from ....tav_core.inflation.windows import frames_before
+from ....tav_core.inflation.attention import frames_before
+from ....tav_core.inflation.mode import AttentionMode
 
 
 class AnchorWindows:

@@ -8,9 +8,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ....tav_core.inflation.attention import AttentionMode
 from ....tav_core.inflation.cross_attention import attach_shared_context
 from ....tav_core.inflation.host import network_inputs
+from ....tav_core.inflation.mode import AttentionMode
 from ....tav_core.patching import Overrides
 from ..model.attention import OVERRIDE, torch_attention
 from ..model.blocks import block_paths, blocks_at, frame_norms, residual_blocks

@@ -22,7 +22,7 @@ from tav_core.cli import jobs, options
 from tav_core.cli.main import main, parser
 from tav_core.diffusion.settings import Inversion, Sampling, Strengths
 from tav_core.files.weights import TunedWeights
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.pipeline import model
 from tav_core.tuning.settings import RunSettings, TuningSettings
 from tav_core.tuning.tuner import Tuner

@@ -27,7 +27,7 @@ from tav_core.files.weights import (
     fingerprint,
     loss_summary,
 )
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.pipeline.unet import DiffusersHost
 from tav_core.tuning.settings import TRAINABLE_SETS, TuningSettings

@@ -9,8 +9,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from tav_core.diffusion.schedule import NoiseSchedule
-from tav_core.inflation.attach import InflationMode, attach, combine
-from tav_core.inflation.attention import ATTENTION_MODES
+from tav_core.inflation.attach import attach, combine
+from tav_core.inflation.mode import ATTENTION_MODES, InflationMode
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.patching import Overrides
 from tav_core.pipeline.unet import DiffusersHost

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tav_core.inflation.attention import ATTENTION_MODES, gather_sources, sparse_causal_attention
+from tav_core.inflation.attention import frames_before, gather_sources, sparse_causal_attention
+from tav_core.inflation.mode import ATTENTION_MODES
 from tav_core.pipeline.unet import attend as heads_attend
 
 SOURCES = {
@@ -140,3 +141,33 @@ def test_attend_with_one_head_is_softmax_attention():
     torch.testing.assert_close(heads_attend(q, k, v, 1), expected)
     assert not torch.allclose(heads_attend(q, k, v, 2), expected)
     assert heads_attend(q, k, v, 2).shape == functional.scaled_dot_product_attention(q, k, v).shape
+
+
+# Parts of a clip
+
+
+@pytest.mark.parametrize("attention", [mode for mode in ATTENTION_MODES if mode not in ("all", "off")])
+@pytest.mark.parametrize("start", range(6))
+def test_a_part_with_the_frames_before_it_sees_what_it_sees_in_the_whole_clip(attention, start):
+    """Each frame holds its number, so that what is gathered tells its sources."""
+    clip = torch.arange(8.0).reshape(8, 1, 1)
+    whole = gather_sources(clip, 8, attention)
+    before = frames_before(start, attention)
+    part = torch.cat([clip[before], clip[start:7]])
+    assert torch.equal(gather_sources(part, len(part), attention)[len(before) :], whole[start:7])
+
+
+@pytest.mark.parametrize(
+    ("attention", "start", "expected"),
+    [
+        ("first+previous", 5, [0, 4]),
+        ("first+previous", 1, [0]),
+        ("first+previous", 0, []),
+        ("first", 5, [0]),
+        ("previous", 5, [4]),
+        ("all", 5, [0, 4]),
+        ("off", 5, []),
+    ],
+)
+def test_only_what_is_wanted_comes_along(attention, start, expected):
+    assert frames_before(start, attention) == expected

@@ -5,9 +5,7 @@ import torch
 
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.inflation import chunked as chunking
-from tav_core.inflation.attach import InflationMode
-from tav_core.inflation.attention import ATTENTION_MODES
-from tav_core.inflation.group_norm import NORM_MODES
+from tav_core.inflation.mode import ATTENTION_MODES, NORM_MODES, InflationMode
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.pipeline.unet import DiffusersHost
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from tav_core.inflation.attach import InflationMode, attach
+from tav_core.inflation.attach import attach
+from tav_core.inflation.mode import InflationMode
 from tav_core.patching import Overrides
 
 MODES = (InflationMode(), InflationMode("off", "per frame"))

@@ -7,7 +7,8 @@ from torch import nn
 from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.files.weights import TunedMetadata, TunedWeights, WeightsError
-from tav_core.inflation.attach import InflationMode, attach
+from tav_core.inflation.attach import attach
+from tav_core.inflation.mode import InflationMode
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.patching import Overrides
 from tav_core.pipeline.apply import applied

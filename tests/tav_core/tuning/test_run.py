@@ -9,7 +9,7 @@ import torch
 from tav_core import __version__
 from tav_core.atomic import save_tensors
 from tav_core.files.weights import TunedWeights
-from tav_core.inflation.attach import InflationMode
+from tav_core.inflation.mode import InflationMode
 from tav_core.tuning import run as runs
 from tav_core.tuning.run import SingleFile, TuningRun, TuningSession, run_fingerprint
 from tav_core.tuning.settings import TuningSettings

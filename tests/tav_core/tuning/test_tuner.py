@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.files.weights import query_deltas
-from tav_core.inflation.attach import InflationMode, attach
+from tav_core.inflation.attach import attach
+from tav_core.inflation.mode import InflationMode
 from tav_core.inflation.temporal import TemporalLayers
 from tav_core.patching import Overrides
 from tav_core.pipeline.unet import DiffusersHost
