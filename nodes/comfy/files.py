@@ -1,5 +1,6 @@
 """Where tuned weights live: ``models/tune_a_video``, safetensors only, never outside of it."""
 
+import logging
 import re
 import shutil
 import tempfile
@@ -112,8 +113,8 @@ class RunFolder:
             try:
                 if is_run(path, run, steps):
                     return path
-            except WeightsError:
-                continue
+            except WeightsError as error:
+                logging.info("Tune on One Video: %s is not looked at for a finished run: %s", name, error)
         return None
 
     def new(self, run: str, size: int) -> Path:
