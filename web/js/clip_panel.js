@@ -36,7 +36,6 @@ class ClipPanel {
     addPanel(node, "frames_to_use", HEIGHT).append(this.player.element, this.chooser);
     onWidgets(node, INPUTS, () => this.later());
     after(node, "onConnectionsChange", () => this.later());
-    after(node, "onExecuted", (output) => this.take(output));
     after(node, "onRemoved", () => this.cancel());
     listen(node, { output: (output) => this.take(output) });
     this.later();

@@ -27,10 +27,8 @@ class ComparePanel {
     this.bar = make("div", { class: "tav-row" }, this.mode, this.edit, this.rate);
     addPanel(node, "comparison", HEIGHT).append(this.player.element, this.bar);
     this.arrange();
-    const take = (output) => this.take(output);
-    after(node, "onExecuted", take);
     after(node, "onConfigure", () => this.restoreChoices());
-    listen(node, { output: take });
+    listen(node, { output: (output) => this.take(output) });
   }
 
   /** A choice that is saved with the node. */

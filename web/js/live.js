@@ -2,6 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { after } from "./panel.js";
 import { get } from "./server.js";
 
 const EVENT = "tune_a_video.live";
@@ -19,6 +20,8 @@ let queued = Infinity;
  */
 export function listen(node, listener) {
   panels.set(node, listener);
+  // Where this window queued the run; for others' runs see `restoreOutputs`.
+  if (listener.output) after(node, "onExecuted", listener.output);
 }
 
 // When this file is loaded: the front end takes a message without a listener for an error.

@@ -2,7 +2,7 @@
 
 import { make } from "./elements.js";
 import { listen } from "./live.js";
-import { addPanel, after } from "./panel.js";
+import { addPanel } from "./panel.js";
 import { translate } from "./translations.js";
 
 /** Adds the panel; height in pixels. */
@@ -15,6 +15,5 @@ export function addTextPanel(node, height) {
     text.classList.remove("tav-faint");
     text.textContent = lines.join("\n");
   };
-  after(node, "onExecuted", show);
   listen(node, { output: show });
 }
