@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -14,7 +15,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..diffusion.schedule import NoiseSchedule
@@ -91,7 +92,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
 ) -> Model:
-    """Loads a diffusers folder or a single-file checkpoint, without the network.
+    """Loads a diffusers folder or a single-file checkpoint; nothing is downloaded.
 
     ``config`` is a diffusers folder of the same kind with the small files (configurations, tokenizer) that a single
     file lacks; without it diffusers' own cache must hold them. ``vae`` is a folder with another VAE. ``device``
@@ -116,11 +117,16 @@ def load_model(
         )
     schedule = _schedule(parts["scheduler"])
     return Model(
-        DiffusersHost(unet.to(place, kind), schedule),
-        parts["vae"].to(place, torch.float32).requires_grad_(False).train(False),
-        parts["text_encoder"].to(place, torch.float32).requires_grad_(False).train(False),
+        DiffusersHost(_placed(unet, place, kind), schedule),
+        _placed(parts["vae"], place, torch.float32),
+        _placed(parts["text_encoder"], place, torch.float32),
         parts["tokenizer"],
     )
+
+
+def _placed(network: Any, place: str, dtype: torch.dtype) -> Any:
+    # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
+    return nn.Module.to(network, place, dtype).requires_grad_(False).train(False)
 
 
 def _from_folder(folder: Path, vae: AutoencoderKL | AutoencoderTiny | None) -> dict:
