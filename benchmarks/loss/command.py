@@ -16,7 +16,7 @@ from devkit.paths import TINY_CHECKPOINT
 from devkit.say import DevError, say
 
 from .run import Plan, compare
-from .schedules import OFFICIAL_STEPS, SCHEDULES, STEPS
+from .schedules import OFFICIAL_RATE, OFFICIAL_STEPS, SCHEDULES, STEPS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help="of the schedules; default: %(default)s")
     parser.add_argument("--official-steps", type=int, default=OFFICIAL_STEPS, help="default: %(default)s")
     parser.add_argument(
-        "--rate", type=float, default=3e-5, help="official learning rate; default: %(default)s"
+        "--rate", type=float, default=OFFICIAL_RATE, help="official learning rate; default: %(default)s"
     )
     parser.add_argument(
         "--clips", default="0", metavar="N,N", help="of the edit benchmark's; default: the first"

@@ -15,7 +15,7 @@ from benchmarks.edits.model import Model, as_frames
 from devkit.world.clips import render_clip
 from tav_core.tuning.tuner import Tuner
 
-from .schedules import OFFICIAL, OFFICIAL_STEPS, STEPS, settings
+from .schedules import OFFICIAL, OFFICIAL_RATE, OFFICIAL_STEPS, STEPS, settings
 
 _HELD_OUT_SEED = 1 << 32
 """Tuning seeds are below."""
@@ -37,7 +37,7 @@ class Plan:
     every: int = 20
     steps: int = STEPS
     official_steps: int = OFFICIAL_STEPS
-    base_rate: float = 3e-5
+    base_rate: float = OFFICIAL_RATE
     seeds: tuple[int, ...] = (0,)
 
 

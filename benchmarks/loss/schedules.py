@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from tav_core.settings import values_of
 from tav_core.tuning.settings import TuningSettings
 
 OFFICIAL = "official"
 DEFAULT = "default"
-OFFICIAL_STEPS = TuningSettings.official().steps
+OFFICIAL_STEPS, OFFICIAL_RATE = TuningSettings.official().steps, TuningSettings.official().learning_rate
 STEPS = TuningSettings().steps
 
 _SPREAD = {"timesteps": "low-discrepancy"}
 _DECAY = {"lr_scheduler": "cosine", "lr_warmup_steps": 10}
-_DEFAULT = {"timesteps": TuningSettings().timesteps, "temporal_lr_scale": TuningSettings().temporal_lr_scale}
+_OFFICIAL = values_of(TuningSettings.official())
+_DEFAULT = {
+    name: value
+    for name, value in values_of(TuningSettings()).items()
+    if value != _OFFICIAL[name] and name != "steps"
+}
 
 # Differences to the official settings; the learning rate is a factor on the official one.
 SCHEDULES: dict[str, dict] = {

@@ -10,6 +10,7 @@ from tav_core import __version__
 from tav_core.atomic import save_tensors
 from tav_core.files.weights import TunedWeights
 from tav_core.inflation.mode import InflationMode
+from tav_core.settings import settings_of
 from tav_core.tuning import run as runs
 from tav_core.tuning.run import SingleFile, TuningRun, TuningSession, run_fingerprint
 from tav_core.tuning.settings import TuningSettings
@@ -32,24 +33,11 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(monkeypatch):
     )
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"steps": 7},
-        {"seed": 1},
-        {"frames_per_step": 2},
-        {"frames_per_step": 3},
-        {"timesteps": "random"},
-        {"temporal_lr_scale": 1.0},
-        {"temporal_lr_scale": 2.0},
-    ],
-)
-def test_what_shapes_the_result_is_another_run(changed):
-    assert of(**changed) != of()
-
-
-def test_what_only_costs_is_the_same_run():
-    assert of(gradient_checkpointing="none") == of()
+@pytest.mark.parametrize("name", settings_of(TuningSettings))
+def test_what_shapes_the_result_is_another_run_and_what_only_costs_the_same(name):
+    known = settings_of(TuningSettings)[name]
+    other = next((choice for choice in known.choices if choice != known.default), known.maximum)
+    assert (of(**{name: other}) == of()) == (name == "gradient_checkpointing")
 
 
 @pytest.fixture

@@ -67,20 +67,3 @@ def test_the_temporal_layers_have_a_rate_of_their_own(host, clip, context):
     for name, delta in once.items():
         factor = 10.0 if ".attn_temp." in name else 1.0
         torch.testing.assert_close(more[name], factor * delta, rtol=1e-2, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"timesteps": "prime"},
-        {"temporal_lr_scale": 0.0},
-        {"temporal_lr_scale": float("nan")},
-        {"steps": 0},
-        {"gradient_accumulation_steps": 0},
-        {"query_rank": -1},
-    ],
-    ids=str,
-)
-def test_settings_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ValueError):
-        TuningSettings(**wrong)
