@@ -18,8 +18,9 @@ def files(*suffixes: str, under: str = "") -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
-        # Folders that begin with a dot are other programs'; only .github is ours.
-        folders[:] = [n for n in folders if n not in _MADE and (not n.startswith(".") or n == ".github")]
+        # Folders that begin with a dot are other programs'; only .github is ours. pip makes .egg-info.
+        made = {n for n in folders if n in _MADE or n.startswith(".") or n.endswith(".egg-info")}
+        folders[:] = [n for n in folders if n not in made or n == ".github"]
         yield from (Path(parent) / name for name in names)
 
 
