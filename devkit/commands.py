@@ -28,7 +28,6 @@ COMMANDS = {
     "locale": Command("devkit.locale", "write the English names and tooltips from the nodes"),
     "lint": Command("devkit.lint", "ruff over everything, mypy over tav_core"),
     "screenshots": Command("devkit.screenshots", "take the README's pictures from ComfyUI's page"),
-    "fuzz": Command("devkit.fuzz", "fuzz what reads files and schedules, coverage-guided"),
     "test": Command("devkit.test", "run the linter and the whole test suite"),
 }
 

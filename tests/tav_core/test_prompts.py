@@ -54,14 +54,20 @@ def test_weights_are_a_partition(keys, frames, blend):
     assert int((weights > 0).sum(1).max()) <= 2
 
 
-@given(st.text(max_size=200))
-def test_any_text_is_read_or_refused_plainly(text):
+LINES = st.lists(st.from_regex(r"[\"' ]?[0-9]{1,3}[\"']? ?: ?[^\n]{0,20}[,\r]?", fullmatch=True), max_size=6)
+
+
+@given(st.text(max_size=200) | LINES.map("\n".join), st.integers(1, 32), st.booleans())
+def test_any_text_is_read_or_refused_plainly(text, frames, blend):
     try:
         keys = parse_schedule(text)
     except ScheduleError as error:
-        assert 0 < len(str(error)) < 200
-    else:
-        assert [key.frame for key in keys] == sorted({key.frame for key in keys})
+        assert 0 < len(str(error)) < 200 and "\n" not in str(error)
+        return
+    assert [key.frame for key in keys] == sorted({key.frame for key in keys})
+    assert all(key.text in text for key in keys)
+    weights = key_weights(keys, frames, blend)
+    assert torch.allclose(weights.sum(dim=1), torch.ones(frames)) and float(weights.min()) >= 0
 
 
 def test_embeddings_of_different_length_are_repeated():
