@@ -1,9 +1,9 @@
 """Exact evaluation in chunks of frames: the whole clip's result with the memory of a part of it.
 
-What a frame needs of other frames is little: the keys and values of two frames, the group norms' statistics, and
-its temporal layers, which need all frames but only one position. So convolutions, attention and feed-forward run on
-some frames at a time, and temporal layers on some positions. What stays as large as the clip are the tensors between
-the parts of the network. For sampling only: nothing here takes part in a backward pass.
+A frame needs little of the other frames: the keys and values of two of them, the group norms' statistics, and for its
+temporal layers all frames at one position. So convolutions, attention and feed-forward run on some frames at a time,
+and temporal layers on some positions. Only the tensors between the parts of the network stay as large as the clip.
+For sampling only: nothing here takes part in a backward pass.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def attach_chunked(
     frames: int,
     chunk: int,
 ) -> None:
-    """`inflation.attach` but for the attention, evaluated ``chunk`` frames at a time (>= 1).
+    """`attach.attach` without the attention, evaluated ``chunk`` frames at a time (>= 1).
 
     The host's attention must be attached before. With "all", where every frame looks at every other, transformer
     blocks see all frames at once.
@@ -127,7 +127,7 @@ class _Chunks:
 
 
 class _JointNorm:
-    """A group norm with statistics over all frames, to be told in chunks."""
+    """A group norm with statistics over all frames, gathered in chunks."""
 
     def __init__(self, network: ChunkableNetwork, norm: nn.GroupNorm, chunks: _Chunks) -> None:
         self.network = network
@@ -152,7 +152,7 @@ class _JointNorm:
 
 
 class _ReachedError(Exception):
-    """Carries what a module inside a block was called with out of the block."""
+    """Carries the input of a module inside a block out of the block."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__("reached")
@@ -175,9 +175,9 @@ def _joint_norm(network: ChunkableNetwork, norm: nn.GroupNorm, chunks: _Chunks) 
 def _joint_residual(
     network: ChunkableNetwork, parts: ResidualBlock, chunks: _Chunks
 ) -> Callable[..., Tensor]:
-    """The host's own forward in two goes: up to the second norm, whose statistics need all frames, and on from there.
+    """The host's own forward in two passes: up to the second norm, whose statistics need all frames, and from there on.
 
-    What is between the goes is kept, so that nothing is computed twice, and its place is taken by the result.
+    What the first pass leaves is kept, so that nothing is computed twice, and the result takes its place.
     """
 
     def stop(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Cross-attention of rows that share a prompt: its keys and values are projected once, not once per frame."""
+"""Cross-attention to a prompt that frames share: its keys and values are projected once, not once per frame."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Group norm whose statistics run over all frames of a clip, as the official 3-D network's do: whole, or in parts."""
+"""Group norm whose statistics run over all frames of a clip, as in the official 3D network: whole, or in parts."""
 
 from collections.abc import Callable
 
