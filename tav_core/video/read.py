@@ -1,7 +1,9 @@
 """Choosing the frames of one clip, and reading them."""
 
 import bisect
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 import torch
 
 from .fit import fit_frame, target_size
-from .source import PLAUSIBLE_FPS, UNKNOWN_FPS, Source, VideoError, open_source, undecodable
+from .pictures import open_pictures
+from .source import PLAUSIBLE_FPS, UNKNOWN_FPS, Source, VideoError, check_file, undecodable
+from .video_file import VideoFile
 
 Clip = str | Path | BinaryIO
 """What frames can be read from: a video, an animated picture, a folder of pictures, a video's bytes."""
@@ -80,6 +84,22 @@ def resample_indices(times: Sequence[float], fps: Fraction | float, wanted: Iter
 def _slack(fps: Fraction | float) -> float:
     """Containers round timestamps (Matroska: to 1 ms); a frame due "now" must not come one frame late."""
     return min(0.0015, 0.1 / float(fps))
+
+
+def open_source(clip: Clip, trim: tuple[float, float] = (0.0, 0.0)) -> AbstractContextManager[Source]:
+    """Opens a video file, an animated picture, a folder of pictures or a stream of a video file's bytes.
+
+    ``trim`` is (start, duration) in seconds on the file's own clock, as core's VIDEO counts; a duration of 0 goes to
+    the end. Raises VideoError for what is missing, empty or not a clip.
+    """
+    if not isinstance(clip, str | Path):
+        return VideoFile(clip, "The video", trim)
+    path = Path(clip)
+    pictures = open_pictures(path) if os.path.isdir(path) or trim == (0.0, 0.0) else None
+    if pictures is not None:
+        return pictures
+    check_file(path)
+    return VideoFile(path, path.name, trim)
 
 
 def probe(clip: Clip) -> VideoInfo:

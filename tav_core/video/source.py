@@ -3,10 +3,9 @@
 import codecs
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -47,28 +46,6 @@ class Source(Protocol):
 
     def nearest(self, seconds: Sequence[float]) -> list[np.ndarray]:
         """Quickly, one picture near each of the times, which count from the beginning of the clip."""
-
-
-def open_source(
-    clip: str | Path | BinaryIO, trim: tuple[float, float] = (0.0, 0.0)
-) -> AbstractContextManager[Source]:
-    """Opens a video file, an animated picture, a folder of pictures or a stream of a video file's bytes.
-
-    ``trim`` is (start, duration) in seconds on the file's own clock, as core's VIDEO counts; a duration of 0 goes to
-    the end. Raises VideoError for what is missing, empty or not a clip.
-    """
-    # Here, because both import this module.
-    from .pictures import open_pictures
-    from .video_file import VideoFile
-
-    if not isinstance(clip, str | Path):
-        return VideoFile(clip, "The video", trim)
-    path = Path(clip)
-    pictures = open_pictures(path) if os.path.isdir(path) or trim == (0.0, 0.0) else None
-    if pictures is not None:
-        return pictures
-    check_file(path)
-    return VideoFile(path, path.name, trim)
 
 
 def check_file(path: Path) -> None:
