@@ -24,7 +24,7 @@ class TAVCompareVideos(Node):
             node_id="TAVCompareVideos",
             display_name="Compare Videos",
             category="Tune-A-Video",
-            description="Puts the source and its edits next to each other under captions.",
+            description="Shows the source and its edits next to each other with captions.",
             search_aliases=["tune a video", "side by side", "contact sheet", "grid", "video comparison"],
             is_output_node=True,
             # A list of videos is one comparison, not one each.
@@ -32,7 +32,7 @@ class TAVCompareVideos(Node):
             inputs=[
                 io.Image.Input(
                     "source",
-                    tooltip="The source frames. The other videos are shown in their size.",
+                    tooltip="The source frames. The other videos are shown at this size.",
                 ),
                 io.Autogrow.Input(
                     "edited",
@@ -40,8 +40,8 @@ class TAVCompareVideos(Node):
                         io.Image.Input(
                             "frames",
                             tooltip=(
-                                "Edited frames. Another size is fitted to the source's with black bars;"
-                                " the shortest video ends the comparison."
+                                "Edited frames. Videos of another size get black bars;"
+                                " the comparison is as long as the shortest video."
                             ),
                         ),
                         names=[f"edited_{number}" for number in range(1, MOST_EDITS + 1)],
@@ -57,8 +57,8 @@ class TAVCompareVideos(Node):
                     default="",
                     multiline=True,
                     tooltip=(
-                        "One line per video: the source first, then the edits. An empty line is no caption;"
-                        " lines left out at the end become Source, Edit 1, Edit 2, ..."
+                        "One line per video: the source first, then the edits. An empty line gives no caption;"
+                        " missing lines become Source, Edit 1, Edit 2, ..."
                     ),
                 ),
                 io.Combo.Input(
@@ -66,7 +66,7 @@ class TAVCompareVideos(Node):
                     options=[SIDE_BY_SIDE, STACKED, CONTACT_SHEET],
                     default=SIDE_BY_SIDE,
                     tooltip=(
-                        "side by side and stacked give a video; contact sheet gives one picture"
+                        "side by side and stacked give a video; contact sheet gives one image"
                         " with a row per video."
                     ),
                 ),

@@ -20,7 +20,7 @@ class TAVDDIMInversion(Node):
             node_id="TAVDDIMInversion",
             display_name="DDIM Inversion",
             category="Tune-A-Video",
-            description="Turns the clip into noise from which sampling rebuilds it, or an edit that moves alike.",
+            description="Turns the clip into inverted latents, from which sampling starts and keeps the motion.",
             search_aliases=["unsampler", "inverse ddim", "video to noise", "noise from video"],
             inputs=[
                 io.Model.Input("model", tooltip="The tuned model; the same one must sample afterwards."),
@@ -36,7 +36,7 @@ class TAVDDIMInversion(Node):
                     min=1.0,
                     max=30.0,
                     step=0.1,
-                    tooltip="Guidance. 1 is unguided, as in the paper; more loses the clip's structure.",
+                    tooltip="Guidance scale. 1 is unguided, as in the paper; more loses the clip's structure.",
                     advanced=True,
                 ),
                 io.Conditioning.Input(
@@ -48,12 +48,12 @@ class TAVDDIMInversion(Node):
                     "keep_trajectory",
                     default=False,
                     optional=True,
-                    tooltip="Keep every step's latents, which the mask of Sample Edited Video needs. Takes memory.",
+                    tooltip="Keep the latents of every step, for the mask of Sample Edited Video. Takes memory.",
                     advanced=True,
                 ),
                 input_for(Inversion, "strength", optional=True),
             ],
-            outputs=[io.Latent.Output(tooltip="Noise that remembers the clip, for Sample Edited Video.")],
+            outputs=[io.Latent.Output(tooltip="Inverted latents, for Sample Edited Video.")],
             hidden=[io.Hidden.extra_pnginfo],
         )
 

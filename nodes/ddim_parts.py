@@ -65,7 +65,7 @@ class TAVDDIMSigmas(Node):
             description="The noise levels of Sample Edited Video or of DDIM Inversion, exact for any step count.",
             search_aliases=["scheduler", "ddim schedule", "inversion sigmas"],
             inputs=[
-                io.Model.Input("model", tooltip="Its noise schedule counts."),
+                io.Model.Input("model", tooltip="The model whose noise schedule is used."),
                 input_for(Sampling, "steps", tooltip="Number of steps."),
                 io.Combo.Input(
                     "direction",
@@ -80,7 +80,7 @@ class TAVDDIMSigmas(Node):
                     tooltip="The share of the way between frames and noise; the same for both directions.",
                 ),
             ],
-            outputs=[io.Sigmas.Output(tooltip="The noise levels, one more than steps are taken.")],
+            outputs=[io.Sigmas.Output(tooltip="The noise levels: steps + 1 values.")],
         )
 
     @classmethod

@@ -9,7 +9,7 @@ NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
 
 
 class TAVEditList(Node):
-    """Several edited sentences at once: the nodes behind run once for each."""
+    """Several edit prompts at once: the nodes after this one run once for each."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -17,7 +17,7 @@ class TAVEditList(Node):
             node_id="TAVEditList",
             display_name="List of Edits",
             category="Tune-A-Video",
-            description="One sentence per line; each becomes a video of its own, from one tuning and one inversion.",
+            description="One edit prompt per line; each gives an edited video, from one tuning and one inversion.",
             search_aliases=["batch edit", "prompt list", "many edits", "prompt batch", "for each prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The checkpoint's text encoder."),
@@ -25,7 +25,7 @@ class TAVEditList(Node):
                     "edits",
                     default="a cat on the grass\na rabbit on the snow",
                     multiline=True,
-                    tooltip="One edited sentence per line. Empty lines are passed over.",
+                    tooltip="One edit prompt per line. Empty lines are ignored.",
                 ),
                 io.String.Input(
                     "source",
@@ -36,11 +36,11 @@ class TAVEditList(Node):
             outputs=[
                 io.Conditioning.Output(
                     is_output_list=True,
-                    tooltip="One CONDITIONING per sentence, for the positive input of Sample Edited Video.",
+                    tooltip="One CONDITIONING per prompt, for the positive input of Sample Edited Video.",
                 ),
                 io.String.Output(
                     display_name="captions",
-                    tooltip="The source's caption and the sentences, for Compare Videos.",
+                    tooltip="The source's caption and the edit prompts, for Compare Videos.",
                 ),
             ],
         )

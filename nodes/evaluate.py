@@ -25,7 +25,7 @@ class TAVEvaluate(Node):
             node_id="TAVEvaluate",
             display_name="Evaluate Video",
             category="Tune-A-Video",
-            description="Measures an edited video: consistency, agreement with the sentence, flicker, background.",
+            description="Measures an edited video: frame consistency, text alignment, warping error, background PSNR.",
             search_aliases=[
                 "metrics",
                 "clip score",
@@ -59,7 +59,7 @@ class TAVEvaluate(Node):
                     "prompt",
                     default="",
                     multiline=True,
-                    tooltip="The edited sentence, for the text alignment.",
+                    tooltip="The edit prompt, for the text alignment.",
                 ),
                 io.Combo.Input(
                     "clip_model",
@@ -86,7 +86,7 @@ class TAVEvaluate(Node):
                 io.Float.Output(
                     "text_alignment",
                     display_name="text_alignment",
-                    tooltip="Mean CLIP score of the frames with the sentence. NaN: not measured.",
+                    tooltip="Mean CLIP score of the frames with the prompt. NaN: not measured.",
                 ),
                 io.Float.Output(
                     "warping_error",
@@ -132,7 +132,7 @@ class TAVReconstruction(Node):
             category="Tune-A-Video",
             description=(
                 "Compares the source with its reconstruction: the clip inverted and sampled again under its own "
-                "sentence at cfg 1. A poor one means that edits will lose the motion."
+                "prompt at cfg 1. A poor one means that edits will lose the motion."
             ),
             search_aliases=["psnr", "inversion quality", "reconstruction error", "compare videos"],
             is_output_node=True,
@@ -140,7 +140,7 @@ class TAVReconstruction(Node):
                 io.Image.Input("source", tooltip="The source frames."),
                 io.Image.Input(
                     "reconstruction",
-                    tooltip="Sample Edited Video with the source's own sentence at cfg 1, then VAE Decode.",
+                    tooltip="Sample Edited Video with the source prompt at cfg 1, then VAE Decode.",
                 ),
                 io.Image.Input(
                     "autoencoded",

@@ -48,11 +48,11 @@ class TAVLoadVideo(Node):
                 input_for(FrameSelection, "resample_fps", optional=True),
             ],
             outputs=[
-                io.Image.Output("frames", display_name="frames", tooltip="The chosen frames, as a batch."),
+                io.Image.Output("frames", display_name="frames", tooltip="The selected frames, as a batch."),
                 io.Float.Output(
                     "fps",
                     display_name="fps",
-                    tooltip="The rate at which the chosen frames keep the clip's pace, for Create Video.",
+                    tooltip="The frame rate that keeps the clip's speed, for Create Video.",
                 ),
                 io.Int.Output("width", display_name="width", tooltip="Width of the frames in pixels."),
                 io.Int.Output("height", display_name="height", tooltip="Height of the frames in pixels."),
@@ -60,7 +60,7 @@ class TAVLoadVideo(Node):
                 io.Audio.Output(
                     "audio",
                     display_name="audio",
-                    tooltip="The clip's sound while the chosen frames play, for Create Video. Empty for a silent clip.",
+                    tooltip="The audio of the selected frames, for Create Video. Empty for a clip without audio.",
                 ),
             ],
         )

@@ -27,12 +27,10 @@ class TAVLoadOfficial(Node):
             node_id="TAVLoadOfficial",
             display_name="Load Official Tune-A-Video Folder",
             category="Tune-A-Video",
-            description="Reads a folder that the official Tune-A-Video code saved, as tuned weights.",
+            description="Loads a folder of the official Tune-A-Video code as tuned weights.",
             search_aliases=["import official weights", "diffusers folder", "unet3d"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The base model it was tuned on; the difference to it is taken."
-                ),
+                io.Model.Input("model", tooltip="The base model that the folder was tuned on."),
                 io.Combo.Input(
                     "folder",
                     options=official_folders() or [""],
@@ -42,15 +40,15 @@ class TAVLoadOfficial(Node):
                     "exact",
                     default=True,
                     tooltip=(
-                        "Keeps every bit of the queries, so that saving in the official layout gives them back. "
-                        "Off, single values may be off by a rounding."
+                        "Keeps the queries bit-identical for saving in the official layout. "
+                        "Off, single values may differ by rounding."
                     ),
                     advanced=True,
                 ),
             ],
             outputs=[
                 TunedWeightsType.Output(display_name="weights", tooltip="For Apply or Save Tuned Weights."),
-                io.String.Output(display_name="info", tooltip="What is known of the weights, as JSON."),
+                io.String.Output(display_name="info", tooltip="Metadata of the weights, as JSON."),
             ],
         )
 
@@ -87,8 +85,8 @@ class TAVSaveOfficial(Node):
             display_name="Save Official Tune-A-Video Folder",
             category="Tune-A-Video",
             description=(
-                "Writes base and tuned weights together as a UNet that the official Tune-A-Video code reads, "
-                "to models/tune_a_video."
+                "Saves base and tuned weights together as a UNet for the official Tune-A-Video code, "
+                "in models/tune_a_video."
             ),
             search_aliases=["export official weights", "diffusers folder", "unet3d"],
             is_output_node=True,

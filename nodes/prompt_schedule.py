@@ -18,7 +18,7 @@ class TAVPromptSchedule(Node):
             node_id="TAVPromptSchedule",
             display_name="Prompt Schedule",
             category="Tune-A-Video",
-            description="Gives every frame its own prompt, blended between the keys you write.",
+            description="Gives every frame its own prompt, blended between keyframes.",
             search_aliases=[
                 "prompt travel",
                 "batch prompt schedule",
@@ -31,7 +31,7 @@ class TAVPromptSchedule(Node):
                     "prompts",
                     default="0: a man is skiing\n12: spider man is skiing",
                     multiline=True,
-                    tooltip="One line per key: the frame, counted from 0, a colon, and what the clip shows from there.",
+                    tooltip="One line per keyframe: the frame number from 0, a colon, and the prompt from there on.",
                 ),
                 input_for(
                     FrameSelection,
@@ -41,7 +41,7 @@ class TAVPromptSchedule(Node):
                 io.Boolean.Input(
                     "blend",
                     default=True,
-                    tooltip="Go gradually from one key to the next; off switches at each key.",
+                    tooltip="Blend from one keyframe to the next; off switches at each keyframe.",
                 ),
             ],
             outputs=[io.Conditioning.Output(tooltip="One embedding per frame, for Sample Edited Video.")],

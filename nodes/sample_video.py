@@ -20,7 +20,7 @@ class TAVSample(Node):
             node_id="TAVSample",
             display_name="Sample Edited Video",
             category="Tune-A-Video",
-            description="Draws the clip again under an edited sentence, with its motion kept.",
+            description="Regenerates the clip with an edit prompt and keeps its motion.",
             search_aliases=[
                 "video edit",
                 "edit video",
@@ -30,7 +30,7 @@ class TAVSample(Node):
             ],
             inputs=[
                 io.Model.Input("model", tooltip="The tuned model, the same one that inverted the clip."),
-                io.Conditioning.Input("positive", tooltip="The edited sentence through CLIP Text Encode."),
+                io.Conditioning.Input("positive", tooltip="The edit prompt through CLIP Text Encode."),
                 io.Conditioning.Input("negative", tooltip="What to avoid; an empty prompt as in the paper."),
                 io.Latent.Input("latent", tooltip="From DDIM Inversion."),
                 *inputs_for(Sampling, until="eta"),
@@ -46,7 +46,7 @@ class TAVSample(Node):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where the edit may change the clip (white); the rest stays the source's. One mask, or one "
+                        "White where the edit may change the clip; the source is kept elsewhere. One mask, or one "
                         "per frame. Needs keep_trajectory on DDIM Inversion and the same number of steps."
                     ),
                 ),

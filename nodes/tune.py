@@ -30,8 +30,8 @@ class TAVTune(Node):
             display_name="Tune on One Video",
             category="Tune-A-Video",
             description=(
-                "Teaches a model the motion of one clip. Takes minutes; the result is a small set of weights, "
-                "also saved to models/tune_a_video."
+                "Trains a model on the motion of one clip. Takes minutes; the tuned weights are also saved in "
+                "models/tune_a_video."
             ),
             search_aliases=["one-shot tuning", "train on video", "fine-tune video", "tune-a-video"],
             inputs=[
@@ -42,7 +42,7 @@ class TAVTune(Node):
                 io.Latent.Input("latent", tooltip="The clip's frames through VAE Encode."),
                 io.Conditioning.Input(
                     "positive",
-                    tooltip="One sentence that says what the clip shows, through CLIP Text Encode.",
+                    tooltip="The source prompt, which describes the clip, through CLIP Text Encode.",
                 ),
                 *inputs_for(TuningSettings, until="gradient_checkpointing"),
                 input_for(
@@ -58,7 +58,7 @@ class TAVTune(Node):
                 io.String.Input(
                     "filename_prefix",
                     default="tuned",
-                    tooltip="Name under models/tune_a_video for the weights, saved as they are made.",
+                    tooltip="Name of the weights' file under models/tune_a_video.",
                 ),
                 input_for(RunSettings, "save_every"),
                 *inputs_for(TuningSettings, since="query_rank", until="frames_per_step"),
@@ -70,8 +70,8 @@ class TAVTune(Node):
                     default="as set",
                     optional=True,
                     tooltip=(
-                        "For a card of this size: takes gradient_checkpointing, query_rank and frames_per_step down "
-                        "as far as it takes, and says so in the log."
+                        "For a card of this size: reduces the memory with gradient_checkpointing, query_rank and "
+                        "frames_per_step until it fits, and logs the choice."
                     ),
                 ),
                 *inputs_for(TuningSettings, since="timesteps", optional=True),

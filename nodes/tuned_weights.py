@@ -23,16 +23,16 @@ class TAVApplyWeights(Node):
             node_id="TAVApplyWeights",
             display_name="Apply Tuned Weights",
             category="Tune-A-Video",
-            description="Inflates a model as the tuned weights were trained and applies them.",
+            description="Inflates a model with the mode of the tuned weights and applies them.",
             search_aliases=["load tuned video", "one-shot video", "motion weights"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model the weights were tuned on, or a personalised relative of it."
+                    "model", tooltip="The model that the weights were tuned on, or one derived from it."
                 ),
                 TunedWeightsType.Input("weights", tooltip="From Tune on One Video or Load Tuned Weights."),
                 *inputs_for(Strengths),
             ],
-            outputs=[io.Model.Output(tooltip="The tuned model. The model that came in is unchanged.")],
+            outputs=[io.Model.Output(tooltip="The tuned model. The input model is not changed.")],
         )
 
     @classmethod
@@ -91,7 +91,7 @@ class TAVLoadWeights(Node):
             node_id="TAVLoadWeights",
             display_name="Load Tuned Weights",
             category="Tune-A-Video",
-            description="Loads tuned weights from models/tune_a_video and shows how they were made.",
+            description="Loads tuned weights from models/tune_a_video with their metadata.",
             search_aliases=["load tuned video", "import tuned weights"],
             inputs=[
                 io.Combo.Input(
@@ -100,7 +100,7 @@ class TAVLoadWeights(Node):
             ],
             outputs=[
                 TunedWeightsType.Output(display_name="weights", tooltip="For Apply Tuned Weights."),
-                io.String.Output(display_name="info", tooltip="How the weights were made, as JSON."),
+                io.String.Output(display_name="info", tooltip="Metadata of the weights, as JSON."),
             ],
         )
 

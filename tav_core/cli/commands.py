@@ -47,7 +47,7 @@ _REQUIRED = ("video", "edit", "out")
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
     """Options of `run_tune`."""
-    parser.add_argument("--prompt", required=True, help="one sentence that says what the clip shows")
+    parser.add_argument("--prompt", required=True, help="the source prompt, which describes the clip")
     parser.add_argument("--out", type=Path, required=True, help="the tuned-weights file (.safetensors)")
     shared.add_model(parser)
     shared.add_clip(parser)
@@ -143,7 +143,7 @@ def _sample(
 
 def add_edit(parser: argparse.ArgumentParser) -> None:
     """Options of `run_edit`."""
-    parser.add_argument("--prompt", help="the source prompt: one sentence that says what the clip shows")
+    parser.add_argument("--prompt", help="the source prompt, which describes the clip")
     parser.add_argument("--edit", action="append", metavar="TEXT", help="an edit prompt; may be repeated")
     parser.add_argument("--out", type=Path, help="the folder for the results")
     parser.add_argument("--tuned", type=Path, help="use these tuned weights instead of tuning")

@@ -12,7 +12,7 @@ from .say import LogLines, UsageError, explain, print_error
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """Tune-A-Video (arXiv 2212.11565) without ComfyUI: a Stable Diffusion 1.x or 2.x model learns the
-motion of one clip, then regenerates the clip under another sentence.
+motion of one clip, then regenerates the clip with another prompt.
 
 Models are diffusers folders (unet, vae, text_encoder, tokenizer, scheduler), or single checkpoint files together
 with --config. Nothing is downloaded. Tuned files are those of the ComfyUI nodes."""

@@ -19,23 +19,23 @@ class Strengths(Settings):
 
 @dataclass(frozen=True)
 class Inversion(Settings):
-    """How to invert. In small models the clip's own sentence as ``prompt`` keeps its motion better."""
+    """How to invert. In small models the source prompt as ``prompt`` keeps the motion better."""
 
     steps: int = setting(
         50,
-        "Inversion steps; best the same as for sampling. Numbers that divide 1000 fit best.",
+        "Inversion steps. Use the same number for sampling, best a divisor of 1000.",
         1,
         1000,
     )
     strength: float = setting(
         1.0,
-        "How far to go towards noise. 1 is all the way, as in the paper; 0.5 to 0.8 holds the clip's layout and motion "
-        "more tightly, and takes that share of the steps.",
+        "How far to invert towards noise. 1 is all the way, as in the paper; 0.5 to 0.8 keeps the clip's layout and "
+        "motion better, and takes that share of the steps.",
         0.05,
         1.0,
         step=0.05,
     )
-    prompt: str = setting("", "The sentence to invert under; empty as in the paper.")
+    prompt: str = setting("", "The prompt for the inversion; empty as in the paper.")
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,18 @@ class Sampling(Settings):
     ``steps`` is for the whole way from noise; noise that was inverted to a lower strength takes its share of them.
     """
 
-    steps: int = setting(50, "Sampling steps; best the same as for the inversion.", 1, 1000)
+    steps: int = setting(50, "Sampling steps. Use the same number as for the inversion.", 1, 1000)
     cfg: float = setting(
         12.5,
-        "Guidance: how strongly the sentence counts. The paper's is 12.5; 7 to 12 is usual.",
+        "Classifier-free guidance scale. The paper uses 12.5; 7 to 12 is usual.",
         0.0,
         100.0,
         step=0.1,
     )
-    seed: int = setting(
-        0, "Only matters with eta above 0 or a start from fresh noise.", 0, 0xFFFFFFFFFFFFFFFF
-    )
+    seed: int = setting(0, "Only used with eta above 0 or a start from fresh noise.", 0, 0xFFFFFFFFFFFFFFFF)
     eta: float = setting(
         0.0,
-        "Fresh noise per step: 0 is deterministic DDIM, 1 is DDPM, which forgets the clip.",
+        "Fresh noise per step: 0 is deterministic DDIM, 1 is DDPM, which loses the clip.",
         0.0,
         1.0,
         step=0.01,

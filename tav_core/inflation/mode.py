@@ -17,13 +17,12 @@ class InflationMode(Settings):
 
     attention: AttentionMode = setting(
         "first+previous",
-        "Which frames each frame looks at. first+previous is the paper's; all is steadier and needs far more memory; "
-        "off leaves every frame to itself.",
+        "Which frames each frame attends to. first+previous is the paper's; all is steadier and needs far more "
+        "memory; off attends to the frame itself only.",
         choices=ATTENTION_MODES,
     )
     norm: NormMode = setting(
         "joint",
-        "joint: brightness and contrast statistics run over all frames, as in the official code. per frame: as in the "
-        "image model.",
+        "joint: group norm statistics over all frames, as in the official code. per frame: as in the image model.",
         choices=NORM_MODES,
     )

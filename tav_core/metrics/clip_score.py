@@ -1,4 +1,4 @@
-"""CLIP's view of a video: frame consistency and agreement with a sentence."""
+"""CLIP metrics of a video: frame consistency and text alignment."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class ClipScore:
 
     @torch.no_grad()
     def text_features(self, prompt: str) -> Tensor:
-        """CLIP's projected embedding (1, D) of a sentence; what exceeds 77 tokens is cut off."""
+        """CLIP's projected embedding (1, D) of a prompt, truncated to 77 tokens."""
         tokens = self.processor(text=[prompt], padding=True, truncation=True, return_tensors="pt")
         read = self.model.text_model(
             input_ids=tokens["input_ids"].to(self.model.device),

@@ -1,4 +1,4 @@
-"""Gradient checkpointing by block: less memory, the same gradients bit for bit."""
+"""Gradient checkpointing by block: less memory, bit-identical gradients."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

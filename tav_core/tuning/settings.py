@@ -24,11 +24,11 @@ class TuningSettings(Settings):
     """
 
     steps: int = setting(
-        200, "Optimiser steps. 200 learn as much as 500 with the paper's settings.", 1, 100_000
+        200, "Optimiser steps. 200 reach the loss of 500 with the paper's settings.", 1, 100_000
     )
     learning_rate: float = setting(
         3e-5,
-        "Step size. 3e-5 is the paper's; small models take ten times that.",
+        "Learning rate. 3e-5 is the paper's; small models need ten times as much.",
         1e-7,
         1e-1,
         step=1e-6,
@@ -37,7 +37,7 @@ class TuningSettings(Settings):
     seed: int = setting(0, "The same seed and inputs give the same weights.", 0, 0xFFFFFFFFFFFFFFFF)
     trainable: TrainableSet = setting(
         "queries + temporal",
-        "What learns: the attention queries and the temporal layers (the paper), or one of them.",
+        "Trained parts: the attention queries and the temporal layers (the paper), or one of them.",
         choices=TRAINABLE_SETS,
     )
     gradient_checkpointing: Checkpointing = setting(
@@ -47,36 +47,36 @@ class TuningSettings(Settings):
     )
     query_rank: int = setting(
         0,
-        "0 learns full query matrices; 4 to 64 learn low-rank differences, for small files.",
+        "0 trains full query matrices; 4 to 64 train low-rank differences, for small files.",
         0,
         512,
         advanced=True,
     )
     lr_scheduler: LRScheduler = setting(
-        "constant", "How the learning rate goes over the steps.", choices=LR_SCHEDULERS, advanced=True
+        "constant", "Learning-rate schedule over the steps.", choices=LR_SCHEDULERS, advanced=True
     )
     lr_warmup_steps: int = setting(
         0, "Steps over which the learning rate rises from zero.", 0, 100_000, advanced=True
     )
     weight_decay: float = setting(1e-2, "AdamW's weight decay.", 0.0, 1.0, step=0.001, advanced=True)
     max_grad_norm: float = setting(
-        1.0, "Gradients longer than this are shortened to it.", 0.001, 1000.0, step=0.1, advanced=True
+        1.0, "Gradient clipping: the largest norm of the gradient.", 0.001, 1000.0, step=0.1, advanced=True
     )
     # arXiv 2303.09556
     min_snr_gamma: float = setting(
         0.0,
-        "0 weighs all noise levels alike, as the paper; 5 evens out their pull (min-SNR).",
+        "Min-SNR loss weighting; 5 is usual. 0 weights all noise levels equally, as in the paper.",
         0.0,
         100.0,
         step=0.5,
         advanced=True,
     )
     gradient_accumulation_steps: int = setting(
-        1, "Noise draws per step: steadier and as many times slower.", 1, 64, advanced=True
+        1, "Noise draws per optimiser step: a steadier loss, that many times slower.", 1, 64, advanced=True
     )
     frames_per_step: int = setting(
         0,
-        "For long clips: learn from so many consecutive frames at a time, anywhere in the clip, which bounds the "
+        "For long clips: each step trains on this many consecutive frames from anywhere in the clip, which limits the "
         "memory. 0 takes all frames.",
         0,
         1024,
@@ -84,15 +84,15 @@ class TuningSettings(Settings):
     )
     timesteps: TimestepSampling = setting(
         "low-discrepancy",
-        "How noise levels are drawn: low-discrepancy, steadier in short runs, or at random as in the paper. "
+        "How noise levels are drawn: low-discrepancy covers them evenly in short runs; random is the paper's. "
         "Changes the result.",
         choices=TIMESTEP_SAMPLINGS,
         advanced=True,
     )
     temporal_lr_scale: float = setting(
         5.0,
-        "Factor on the learning rate of the temporal layers, which start from nothing. 1 is the paper's, 5 needs "
-        "fewer steps. Changes the result.",
+        "Factor on the learning rate of the temporal layers, which start at zero. 1 is the paper's, 5 needs fewer "
+        "steps. Changes the result.",
         0.01,
         100.0,
         step=0.1,
@@ -117,14 +117,14 @@ class RunSettings(Settings):
 
     save_every: int = setting(
         100,
-        "Also save every so many steps; 0 saves at the end only. Stopping always saves.",
+        "Interval of intermediate saves, in steps; 0 saves at the end only. Stopping always saves.",
         0,
         100_000,
         advanced=True,
     )
     resume: bool = setting(
         True,
-        "With the same inputs, goes on where a stopped run left off, and takes the file of a finished one instead of "
-        "tuning again. Off always tunes from the start.",
+        "Resumes a stopped run with the same inputs, and loads the file of a finished one instead of tuning again. "
+        "Off always starts anew.",
         advanced=True,
     )

@@ -44,9 +44,9 @@ class FrameSelection(Settings):
     )
     resample_fps: float = setting(
         0.0,
-        "0 takes the clip's frames as they are stored. Any other rate first brings the clip to that many frames per "
-        "second by its timestamps, which evens out a variable frame rate (screen recording, GIF); start, step and "
-        "count then count those.",
+        "0 takes the clip's frames as they are stored. Any other rate first resamples the clip to that many frames per "
+        "second by its timestamps, for a variable frame rate (screen recording, GIF); start_frame, frame_stride and "
+        "frame_count then refer to the resampled frames.",
         0.0,
         240.0,
         step=0.01,
