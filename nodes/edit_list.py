@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from .comfy.checks import check_text_encoder
 from .comfy.node import Node
 
-NO_EDIT = "The input 'edits' has no sentence; write one edit per line."
+NO_EDIT = "The input 'edits' has no prompt; write one edit per line."
 
 
 class TAVEditList(Node):
@@ -48,17 +48,17 @@ class TAVEditList(Node):
     @classmethod
     def validate_inputs(cls, edits=None) -> bool | str:
         # A connected text is only known when the graph runs.
-        return True if edits is None or _sentences(edits) else NO_EDIT
+        return True if edits is None or _prompts(edits) else NO_EDIT
 
     @classmethod
     def execute(cls, clip, edits, source) -> io.NodeOutput:
         check_text_encoder(clip)
-        sentences = _sentences(edits)
-        if not sentences:
+        prompts = _prompts(edits)
+        if not prompts:
             raise ValueError(NO_EDIT)
-        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(sentence)) for sentence in sentences]
-        return io.NodeOutput(encoded, "\n".join((" ".join(source.split()), *sentences)))
+        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in prompts]
+        return io.NodeOutput(encoded, "\n".join((" ".join(source.split()), *prompts)))
 
 
-def _sentences(text: str) -> list[str]:
+def _prompts(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Prompts over time: which prompts a frame is drawn under, and how much of each."""
+"""Prompts over time: the prompts of each frame and their weights."""
 
 import math
 import re

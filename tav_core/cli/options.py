@@ -67,7 +67,7 @@ def add_clip(parser: argparse.ArgumentParser, required: bool = True) -> None:
     group = parser.add_argument_group("clip")
     group.add_argument("--video", type=Path, required=required, help="the clip")
     known = settings_of(FrameSelection)
-    # One frame is no clip to tune on.
+    # Tuning needs at least two frames.
     known["frame_count"] = replace(known["frame_count"], minimum=2)
     for name in ("frame_count", "start_frame", "frame_stride", "fit"):
         _add(group, known[name], _CLIP.get(name))

@@ -6,10 +6,10 @@ a base model, so both directions need that base: its UNet's tensors by diffusers
 
 Round trips are exact:
 
-- official, ours, official: queries come back bit for bit. No float32 difference can do that where a value was tuned
-  to nearly zero. The weights of such layers are kept beside their difference and count here only.
-- ours, official, ours: the folder also holds our own file (`SIDECAR`), which the official code ignores. It counts
-  as long as it says the same as the UNet beside it.
+- official, ours, official: queries are bit-identical. A float32 difference cannot restore a value that was tuned to
+  nearly zero, so the weights of such layers are stored beside their difference and used here only.
+- ours, official, ours: the folder also holds our own file (`SIDECAR`), which the official code ignores. It is used
+  if it matches the UNet beside it.
 """
 
 import json
@@ -180,7 +180,7 @@ def official_config(config: Mapping) -> dict:
 def query_difference(layer: str, tuned: Tensor, base: Tensor, exact: bool = True) -> dict[str, Tensor]:
     """The tensors of a tuned-weights file that stand for the query weight ``tuned`` (out, in).
 
-    With ``exact``, `query_weight` makes it from them again bit for bit. Raises WeightsError for values so large that
+    With ``exact``, `query_weight` restores it bit-identically from them. Raises WeightsError for values so large that
     float32 cannot hold the difference.
     """
     tuned, base = tuned.cpu().float(), base.detach().cpu().float()

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 def in_network_order(blocks: Mapping[str, _T]) -> dict[str, _T]:
     """``blocks`` by diffusers name, with the middle block between down and up: the order in which the network runs.
 
-    Fresh layers are drawn in this order, so that the same seed gives the same layers in every program.
+    New layers are initialised in this order, so that the same seed gives the same layers in every program.
     """
     return dict(sorted(blocks.items(), key=lambda item: _STAGES.index(item[0].split(".")[0])))
 

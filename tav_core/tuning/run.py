@@ -105,9 +105,9 @@ class TuningSession:
                 print(step.step, step.loss)
         weights = session.weights()
 
-    Weights, and the state from which the run goes on bit for bit, are saved as ``run.saving`` says and when the context
-    is left, whatever the reason. ``settings`` may be replaced before entering by others of the same result and another
-    cost (gradient_checkpointing). Entering raises what `RunFiles.new` raises.
+    Weights and the state, which resumes the run with bit-identical results, are saved every ``run.saving.save_every``
+    steps and whenever the context is left. ``settings`` may be replaced before entering by others
+    with the same result and another cost (gradient_checkpointing). Entering raises what `RunFiles.new` raises.
     """
 
     def __init__(self, host: Host, run: TuningRun, files: RunFiles | None = None) -> None:

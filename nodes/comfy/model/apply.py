@@ -22,7 +22,7 @@ def apply_weights(
     """
     check_model(model)
     predicts = prediction_type(model)
-    if predicts is not None:  # with a sampling patch such as LCM's it cannot be told
+    if predicts is not None:  # with a sampling patch such as LCM's it cannot be detected
         check_prediction_type(weights.metadata, predicts)
     blocks = blocks_at(model.model.diffusion_model, block_paths(model.model.model_config.unet_config))
     check_fit(weights.tensors, blocks)

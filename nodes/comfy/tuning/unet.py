@@ -43,7 +43,7 @@ class TuningHost:
         self.unet.requires_grad_(False).train(False)
 
     def _read(self, model: ModelPatcher, device: torch.device) -> None:
-        """Takes from ``model`` what is no weight."""
+        """Takes everything from ``model`` that is not a weight."""
         check_model(model)
         self.schedule = noise_schedule(model)
         self.device = device
