@@ -70,7 +70,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--video", type=Path, metavar="FILE", help="the clip to edit")
     parser.add_argument("--prompt", metavar="TEXT", help="what the clip shows")
     parser.add_argument(
-        "--edit", action="append", metavar="TEXT", help="what it shall show; repeat it for several videos"
+        "--edit", action="append", metavar="TEXT", help="the edit prompt; repeat it for several videos"
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="an SD 1.x checkpoint (.safetensors)")
     parser.add_argument("--steps", type=_positive, metavar="N", help="tuning steps (with --checkpoint: 300)")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from . import parts
 from .graph import GOLD, GREEN, OUTSIDE, PURPLE, RESULT, WIDTH, Graph, Node, Socket
-from .parts import EMPTY, SHALL_SHOW, SHOWS, SOURCE
+from .parts import EDIT_PROMPT, EMPTY, SOURCE, SOURCE_PROMPT
 
 _CATEGORY = "Tune-A-Video"
 _LIST = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
@@ -31,8 +31,10 @@ class Blueprint(NamedTuple):
 
 
 def _fill_edit(graph: Graph, given: dict[str, Socket]) -> tuple[list[Socket], list[tuple[Node, str]]]:
-    graph.column("Words and frames", GREEN)
-    source = graph.add("CLIPTextEncode", SHOWS, {"clip": given["clip"], "text": given["video_shows"]})
+    graph.column("Prompts and frames", GREEN)
+    source = graph.add(
+        "CLIPTextEncode", SOURCE_PROMPT, {"clip": given["clip"], "text": given["source_prompt"]}
+    )
     edit, empty, latent = _words_and_frames(graph, given)
     model = parts.inflate(graph, given["model"])
     graph.column("Tune and invert", GOLD)
@@ -44,7 +46,7 @@ def _fill_edit(graph: Graph, given: dict[str, Socket]) -> tuple[list[Socket], li
 
 
 def _fill_edit_again(graph: Graph, given: dict[str, Socket]) -> tuple[list[Socket], list[tuple[Node, str]]]:
-    graph.column("Words and frames", GREEN)
+    graph.column("Prompts and frames", GREEN)
     edit, empty, latent = _words_and_frames(graph, given)
     graph.column("Apply and invert", GOLD)
     inputs = {"model": given["model"], "weights": given["weights"]}
@@ -54,8 +56,8 @@ def _fill_edit_again(graph: Graph, given: dict[str, Socket]) -> tuple[list[Socke
 
 
 def _words_and_frames(graph: Graph, given: dict[str, Socket]) -> tuple[Socket, Socket, Socket]:
-    inputs = {"clip": given["clip"], "text": given["shall_show"]}
-    edit = graph.add("CLIPTextEncode", SHALL_SHOW, inputs)["CONDITIONING"]
+    inputs = {"clip": given["clip"], "text": given["edit_prompt"]}
+    edit = graph.add("CLIPTextEncode", EDIT_PROMPT, inputs)["CONDITIONING"]
     empty = graph.text(EMPTY, given["clip"], "", negative=True)
     latent = graph.add("VAEEncode", inputs={"pixels": given["frames"], "vae": given["vae"]})["LATENT"]
     return edit, empty, latent
@@ -73,13 +75,13 @@ def _invert_and_draw(
     return frames, [(inversion, "steps"), (inversion, "strength"), (sample, "steps"), (sample, "cfg")]
 
 
-_TEXTS = {"video_shows": SOURCE, "shall_show": "a cat on the beach"}
+_TEXTS = {"source_prompt": SOURCE, "edit_prompt": "a cat on the beach"}
 
 BLUEPRINTS = (
     Blueprint(
         "Edit Video with Words",
-        "Tunes a Stable Diffusion model on the frames of one clip, inverts the clip, and draws it under another "
-        "sentence.",
+        "Tunes a Stable Diffusion model on the frames of one clip, inverts the clip, and regenerates it with the "
+        "edit prompt.",
         {**_MODELS, "frames": "IMAGE", **dict.fromkeys(_TEXTS, "STRING")},
         _TEXTS,
         {"frames": "IMAGE", "weights": "TAV_WEIGHTS"},
@@ -87,9 +89,9 @@ BLUEPRINTS = (
     ),
     Blueprint(
         "Edit Video with Tuned Weights",
-        "Draws a clip under another sentence with weights that were tuned before; nothing is tuned.",
-        {**_MODELS, "weights": "TAV_WEIGHTS", "frames": "IMAGE", "shall_show": "STRING"},
-        {"shall_show": _TEXTS["shall_show"]},
+        "Regenerates a clip with an edit prompt and weights that were tuned before; nothing is tuned.",
+        {**_MODELS, "weights": "TAV_WEIGHTS", "frames": "IMAGE", "edit_prompt": "STRING"},
+        {"edit_prompt": _TEXTS["edit_prompt"]},
         {"frames": "IMAGE"},
         _fill_edit_again,
     ),

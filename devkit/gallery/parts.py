@@ -14,7 +14,7 @@ from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Node, Socket
 from .kinds import CHECKPOINT, MASK_CLIP
 
 SOURCE = "a rabbit on the grass"
-SHOWS, SHALL_SHOW, EMPTY = "What the video shows", "What it shall show", "Empty prompt"
+SOURCE_PROMPT, EDIT_PROMPT, EMPTY = "Source prompt", "Edit prompt", "Empty prompt"
 
 _CHANGED = ", ".join(
     f"{name} {np.format_float_positional(default, trim='-')}"
@@ -59,8 +59,8 @@ def model_and_video(
 
 def words_and_frames(graph: Graph, loaded: Loaded, edits: dict[str, str]) -> Prepared:
     """Column 2: the prompts (edits as {title: text}), the encoded clip, the inflated model."""
-    graph.column("2  Words and frames", GREEN)
-    source = graph.text(SHOWS, loaded.clip, SOURCE)
+    graph.column("2  Prompts and frames", GREEN)
+    source = graph.text(SOURCE_PROMPT, loaded.clip, SOURCE)
     edited = [graph.text(title, loaded.clip, text) for title, text in edits.items()]
     empty = graph.text(EMPTY, loaded.clip, "", negative=True)
     latent = encode(graph, loaded)

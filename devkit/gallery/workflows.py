@@ -7,7 +7,7 @@ from collections.abc import Callable
 from . import parts
 from .graph import BLUE, GOLD, GREEN, GREY, PURPLE, Graph, Socket
 from .kinds import CHECKPOINT, DREAMBOOTH, FRAMES, LONG_CLIP, LONG_FRAMES, SECOND, SECOND_CLIP
-from .parts import EMPTY, FULL, SHALL_SHOW, SOURCE
+from .parts import EDIT_PROMPT, EMPTY, FULL, SOURCE
 
 BEFORE = {
     "apply-saved-weights": "quickstart",
@@ -24,11 +24,11 @@ _SAVED_BY_QUICKSTART = (
 def quickstart(graph: Graph) -> None:
     """The whole method on one clip."""
     note = (
-        "# Edit a video with words\n\n1. Choose a **checkpoint** and a **video**.\n"
-        "2. Say in one sentence what the video shows, and in another what it shall show.\n"
-        "3. Queue. The model is tuned on the clip, the clip is turned into noise, and the noise is drawn again "
-        f"under the new sentence.\n\n{FULL}\n\nThe tuned weights are kept in *models/tune_a_video*; *Load* and "
-        "*Apply Tuned Weights* use them again without tuning."
+        "# Edit a video with a prompt\n\n1. Choose a **checkpoint** and a **video**.\n"
+        "2. Write the **source prompt**, which describes the video, and the **edit prompt**.\n"
+        "3. Queue. The model is tuned on the clip, the clip is inverted to noise, and sampling from that noise "
+        f"with the edit prompt gives the new clip.\n\n{FULL}\n\nThe tuned weights are kept in "
+        "*models/tune_a_video*; *Load* and *Apply Tuned Weights* use them again without tuning."
     )
     _edit(graph, note, "a cat on the beach")
 
@@ -66,14 +66,14 @@ def style_edit(graph: Graph) -> None:
 
 def _edit(graph: Graph, note: str, edit: str, checkpoint: str = CHECKPOINT) -> None:
     loaded = parts.model_and_video(graph, note, checkpoint=checkpoint)
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty)
     parts.sample_and_save(graph, loaded, edit, tuned, (prepared.edits[0], prepared.empty), noise)
 
 
 def batch_of_edits(graph: Graph) -> None:
-    """Several sentences from one tuning and one inversion, on one labelled sheet."""
+    """Several edit prompts from one tuning and one inversion, on one labelled sheet."""
     edits = (
         "a cat on the grass",
         "a rabbit on the snow",
@@ -81,7 +81,7 @@ def batch_of_edits(graph: Graph) -> None:
         "a penguin at sunset",
     )
     note = (
-        "# Many edits of one clip\n\nWrite one sentence per line into *List of Edits*. Tuning and inversion run "
+        "# Many edits of one clip\n\nWrite one edit prompt per line into *List of Edits*. Tuning and inversion run "
         "once; *Sample Edited Video* and what follows run once per line, and *Compare Videos* puts all of them on "
         f"one sheet.\n\nEach edit is saved as a video of its own, too.\n\n{FULL}"
     )
@@ -115,7 +115,7 @@ def controlnet(graph: Graph) -> None:
     loaded = parts.model_and_video(graph, note)
     hints = parts.subject_frames(graph, "Hints: one per frame")
     control = graph.add("ControlNetLoader")["CONTROL_NET"]
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     pair = (prepared.empty, prepared.empty)
     held = _controlled(graph, "ControlNet for the inversion", pair, control, hints)
@@ -139,8 +139,8 @@ def controlnet_without_tuning(graph: Graph) -> None:
     edit = "a cat on the beach"
     loaded = parts.model_and_video(graph, note)
     hints = parts.subject_frames(graph, "Hints: one per frame")
-    graph.column("2  Words and frames", GREEN)
-    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    graph.column("2  Prompts and frames", GREEN)
+    words = graph.text(EDIT_PROMPT, loaded.clip, edit)
     empty = graph.text(EMPTY, loaded.clip, "", negative=True)
     latent = parts.encode(graph, loaded)
     model = parts.inflate(graph, loaded.model)
@@ -179,7 +179,7 @@ def lora(graph: Graph) -> None:
     prepared = parts.words_and_frames(graph, loaded, {})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     added = graph.add("LoraLoader", inputs={"model": tuned, "clip": loaded.clip})
-    words = graph.text(SHALL_SHOW, added["CLIP"], edit)
+    words = graph.text(EDIT_PROMPT, added["CLIP"], edit)
     noise = parts.invert(graph, added["MODEL"], prepared.latent, prepared.empty)
     parts.sample_and_save(graph, loaded, edit, added["MODEL"], (words, prepared.empty), noise)
 
@@ -188,7 +188,7 @@ def dreambooth(graph: Graph) -> None:
     """Tuned on the base, applied to a personalised variant of it."""
     note = (
         "# With a personalised checkpoint\n\nThe motion is tuned on the base; *Apply Tuned Weights* puts it onto "
-        "a DreamBooth variant of that base, which inverts and draws. So one tuned file serves many personalised "
+        "a DreamBooth variant of that base, for inversion and sampling. So one tuned file serves many personalised "
         "models. A hint in the log says that the model is not the one that was tuned; relatives work.\n\nThe "
         "small variant knows one new word, *sks*: a robot. **For Stable Diffusion 1.5** take any DreamBooth "
         f"or merged checkpoint of that base, and its word.\n\n{FULL}"
@@ -197,7 +197,7 @@ def dreambooth(graph: Graph) -> None:
     loaded = parts.model_and_video(graph, note)
     personal = graph.add("CheckpointLoaderSimple", "Personalised checkpoint", {"ckpt_name": DREAMBOOTH})
     prepared = parts.words_and_frames(graph, loaded, {})
-    words = graph.text("What it shall show, in the variant's words", personal["CLIP"], edit)
+    words = graph.text("Edit prompt with the variant's word", personal["CLIP"], edit)
     empty = graph.text(f"{EMPTY} of the variant", personal["CLIP"], "", negative=True)
     weights = parts.tune(graph, prepared, graph.name)["weights"]
     applied = graph.add("TAVApplyWeights", inputs={"model": personal["MODEL"], "weights": weights})["MODEL"]
@@ -221,9 +221,9 @@ def stable_diffusion_2(graph: Graph) -> None:
 def per_frame_prompts(graph: Graph) -> None:
     """Words that change over the clip."""
     note = (
-        "# Words that change over time\n\n*Prompt Schedule* gives each frame a sentence of its own. One line per "
-        "key: the frame, a colon, and what the clip shows from there. *blend* goes gradually from key to key; "
-        "off switches at each.\n\nConnect its frame_count to *Load Video Frames*, so that both agree."
+        "# Prompts that change over time\n\n*Prompt Schedule* gives each frame its own prompt. One line per "
+        "keyframe: the frame number, a colon, and the prompt from there on. *blend* blends from keyframe to "
+        "keyframe; off switches at each.\n\nConnect its frame_count to *Load Video Frames*, so that both agree."
         f"\n\n{FULL}"
     )
     loaded = parts.model_and_video(graph, note)
@@ -240,8 +240,8 @@ def long_clip(graph: Graph) -> None:
     """More frames than fit at once: tuning and sampling in windows."""
     note = (
         "# Long clips\n\nMemory grows with the frames that are looked at together. Two settings bound it, however "
-        "long the clip is:\n\n- **frames_per_step** of *Tune on One Video* learns from so many consecutive frames "
-        "at a time, drawn anew for every step.\n- **Context Windows** (ComfyUI's own node) inverts and samples so "
+        "long the clip is:\n\n- **frames_per_step** of *Tune on One Video* trains each step on this many "
+        "consecutive frames.\n- **Context Windows** (ComfyUI's own node) inverts and samples so "
         "many frames at a time and blends where windows overlap. Every window is also shown the clip's "
         "first frame and the one before it, so that they belong together.\n\nPut it between *Tune on One Video* and "
         "both *DDIM Inversion* and *Sample Edited Video*; leave **dim** at 0. Take windows as long as what was tuned "
@@ -251,7 +251,7 @@ def long_clip(graph: Graph) -> None:
     )
     edit = "a cat on the beach"
     loaded = parts.model_and_video(graph, note, {"video": LONG_CLIP, "frame_count": LONG_FRAMES})
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     tuned = parts.tune(graph, prepared, graph.name, {"frames_per_step": FRAMES})["MODEL"]
     windowed = graph.add("ContextWindowsManual", inputs={"model": tuned})["MODEL"]
     noise = parts.invert(graph, windowed, prepared.latent, prepared.empty)
@@ -262,7 +262,7 @@ def mask(graph: Graph) -> None:
     """Outside of a mask the picture stays the source's."""
     note = (
         "# Keep the background\n\nWhere the mask is black, every step of the sampling puts the source's own "
-        "latents back; only the white part is drawn anew. Turn **keep_trajectory** on in *DDIM Inversion* and "
+        "latents back; only the white part is regenerated. Turn **keep_trajectory** on in *DDIM Inversion* and "
         "use the same steps in both.\n\nOne mask for all frames, or one per frame: from a segmentation, or "
         "painted in the mask editor of *Load Image*. Grow it by at least 8 pixels: one latent cell is 8 x 8 "
         "pixels. Here it comes from a second clip that shows the subject in white.\n\n"
@@ -271,7 +271,7 @@ def mask(graph: Graph) -> None:
     edit = "a cat on the grass"
     loaded = parts.model_and_video(graph, note)
     silhouettes = parts.subject_frames(graph, "The subject in white")
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     inside = parts.subject_mask(graph, silhouettes, 10)
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.empty, trajectory=True)
@@ -281,8 +281,8 @@ def mask(graph: Graph) -> None:
 def reconstruction_check(graph: Graph) -> None:
     """Whether tuning and inversion bring the clip back, before any edit."""
     note = (
-        "# Will an edit keep the motion?\n\nThe clip is inverted and drawn again under **its own sentence at "
-        "cfg 1**. What comes back is the best that an edit can keep: 25 dB and more is good, below 20 dB tune "
+        "# Will an edit keep the motion?\n\nThe clip is inverted and sampled with the **source prompt at "
+        "cfg 1**. The reconstruction is the best that an edit can keep: 25 dB and more is good, below 20 dB tune "
         "longer, or use more steps for both.\n\nThe VAE alone sets a limit, which the report shows too."
         f"\n\n{FULL}"
     )
@@ -290,7 +290,7 @@ def reconstruction_check(graph: Graph) -> None:
     prepared = parts.words_and_frames(graph, loaded, {})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     noise = parts.invert(graph, tuned, prepared.latent, prepared.source)
-    graph.column("4  Draw it again", PURPLE)
+    graph.column("4  Reconstruct", PURPLE)
     pair = (prepared.source, prepared.empty)
     frames = parts.draw(graph, loaded, tuned, pair, noise, cfg=1.0)
     vae = graph.add("VAEDecode", "The VAE alone", {"samples": prepared.latent, "vae": loaded.vae})["IMAGE"]
@@ -305,8 +305,8 @@ def reconstruction_check(graph: Graph) -> None:
 def evaluate(graph: Graph) -> None:
     """The papers' measures of an edit."""
     note = (
-        "# Measure an edit\n\n*Evaluate Video* reports what the papers do: frame consistency and agreement with "
-        "the sentence (both need a CLIP model: copy *openai/clip-vit-large-patch14* as a folder to "
+        "# Measure an edit\n\n*Evaluate Video* reports what the papers do: frame consistency and text "
+        "alignment (both need a CLIP model: copy *openai/clip-vit-large-patch14* as a folder to "
         "*models/clip_vision* and choose it), flicker along the motion, and how much of the background "
         "stayed (needs a mask of the background).\n\nThe numbers of one clip say little: compare settings on "
         f"the same clip.\n\n{FULL}"
@@ -314,7 +314,7 @@ def evaluate(graph: Graph) -> None:
     edit = "a cat on the grass"
     loaded = parts.model_and_video(graph, note)
     silhouettes = parts.subject_frames(graph, "The subject in white")
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     grown = parts.subject_mask(graph, silhouettes, 10)
     background = graph.add("InvertMask", inputs={"mask": grown})["MASK"]
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
@@ -340,8 +340,8 @@ def apply_saved_weights(graph: Graph) -> None:
     edit = "a dog on the beach"
     loaded = parts.model_and_video(graph, note)
     weights = graph.add("TAVLoadWeights")["weights"]
-    graph.column("2  Words and frames", GREEN)
-    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    graph.column("2  Prompts and frames", GREEN)
+    words = graph.text(EDIT_PROMPT, loaded.clip, edit)
     empty = graph.text(EMPTY, loaded.clip, "", negative=True)
     latent = parts.encode(graph, loaded)
     graph.column("3  Apply and invert", GOLD)
@@ -361,7 +361,7 @@ def two_tuned_clips(graph: Graph) -> None:
     loaded = parts.model_and_video(graph, note)
     second = graph.add("TAVLoadVideo", "The second clip", {"video": SECOND_CLIP})
     edit = "a penguin on the grass"
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     other = graph.text("What the second video shows", loaded.clip, "a penguin on the snow")
     pixels = {"pixels": second["frames"], "vae": loaded.vae}
     other_latent = graph.add("VAEEncode", "VAE Encode: the second clip", pixels)["LATENT"]
@@ -417,8 +417,8 @@ def load_official(graph: Graph) -> None:
     )
     edit = "a cat on the snow"
     loaded = parts.model_and_video(graph, note)
-    graph.column("2  Words and frames", GREEN)
-    words = graph.text(SHALL_SHOW, loaded.clip, edit)
+    graph.column("2  Prompts and frames", GREEN)
+    words = graph.text(EDIT_PROMPT, loaded.clip, edit)
     empty = graph.text(EMPTY, loaded.clip, "", negative=True)
     latent = parts.encode(graph, loaded)
     weights = graph.add("TAVLoadOfficial", inputs={"model": loaded.model})["weights"]
@@ -438,7 +438,7 @@ def custom_sampling(graph: Graph) -> None:
     )
     edit = "a cat on the beach"
     loaded = parts.model_and_video(graph, note)
-    prepared = parts.words_and_frames(graph, loaded, {SHALL_SHOW: edit})
+    prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
     tuned = parts.tune(graph, prepared, graph.name)["MODEL"]
     graph.column("4  Invert", BLUE)
     quiet = graph.add("DisableNoise")["NOISE"]

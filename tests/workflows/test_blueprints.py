@@ -94,7 +94,7 @@ def test_editing_with_the_blueprint_is_the_quickstart_bit_for_bit(runs: Runs) ->
         f"out{find_one(quickstart, kind)}" for kind in ("CheckpointLoaderSimple", "TAVLoadVideo")
     )
     given = {"model": [checkpoint, 0], "clip": [checkpoint, 1], "vae": [checkpoint, 2], "frames": [video, 0]}
-    texts = {"video_shows": "a rabbit on the grass", "shall_show": "a cat on the beach"}
+    texts = {"source_prompt": "a rabbit on the grass", "edit_prompt": "a cat on the beach"}
     prompt = inner_prompt(subgraph, runs.info, given | texts)
     runs.make_small(prompt)
     loaders = {node: outside[node] for node in (checkpoint, video)}

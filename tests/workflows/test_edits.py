@@ -29,7 +29,7 @@ def node(class_type: str, **inputs: object) -> dict:
 
 
 def say(prompt: dict, text: str) -> None:
-    set_inputs(prompt, {"What it shall show": {"text": text}})
+    set_inputs(prompt, {"Edit prompt": {"text": text}})
 
 
 def replace_links(prompt: dict, old: list, new: list) -> None:

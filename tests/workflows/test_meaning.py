@@ -61,7 +61,7 @@ def decoded(run: Run, sampler: str) -> Tensor:
 def test_a_controlnet_lowers_the_motion_error(runs: Runs) -> None:
     steps = {"TAVSample": {"steps": STEPS}}
     run = runs.changed("controlnet-without-tuning", lambda prompt: set_inputs(prompt, steps))
-    text = run.prompt[find_one(run.prompt, "What it shall show")]["inputs"]["text"]
+    text = run.prompt[find_one(run.prompt, "Edit prompt")]["inputs"]["text"]
     held = motion_error(decoded(run, "With ControlNet"), text)
     free = motion_error(decoded(run, "Without ControlNet"), text)
     assert held < 12

@@ -79,7 +79,7 @@ def test_the_edit_is_that_of_diffusers_with_the_same_file(
     host = DiffusersHost(models.unet, NoiseSchedule.scaled_linear(prediction_type="v_prediction"))
     sigmas = host.schedule.sigmas
     clean = float(sigmas[0])
-    words = run.prompt[find_one(run.prompt, "What it shall show")]["inputs"]["text"]
+    words = run.prompt[find_one(run.prompt, "Edit prompt")]["inputs"]["text"]
     empty, edit = (encode_text(models.text_encoder, [text]) for text in ("", words))
     clip = latest(run, ENCODED) * LATENT_SCALE
     with applied(host, weights) as (mode, layers):
@@ -98,7 +98,7 @@ def test_without_guidance_the_clip_comes_back(runs: Runs) -> None:
     """Inverted and drawn under its own sentence: 27.5 dB measured, 23.6 where the velocity is taken for noise."""
 
     def unguided(prompt: dict) -> None:
-        source = [find_one(prompt, "What the video shows"), 0]
+        source = [find_one(prompt, "Source prompt"), 0]
         set_inputs(prompt, {"TAVDDIMInversion": {"steps": 10}, "TAVSample": {"steps": 10, "cfg": 1.0}})
         prompt[find_one(prompt, "TAVDDIMInversion")]["inputs"]["conditioning"] = source
         prompt[find_one(prompt, "TAVSample")]["inputs"]["positive"] = source
