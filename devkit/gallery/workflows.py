@@ -33,37 +33,6 @@ def quickstart(graph: Graph) -> None:
     _edit(graph, note, "a cat on the beach")
 
 
-def object_edit(graph: Graph) -> None:
-    """Another subject, the same place."""
-    note = (
-        "# Change the subject\n\nTake the sentence that describes the clip and change **only the noun**: "
-        "the verb and the place carry the motion and the background.\n\nTuning finds a finished run again: "
-        "further edits of the same clip cost only the sampling.\n\nIf the background must stay as it is, see the "
-        f"workflow *mask*. If the old subject shines through, raise cfg.\n\n{FULL}"
-    )
-    _edit(graph, note, "a dog on the grass")
-
-
-def background_edit(graph: Graph) -> None:
-    """Another place, the same subject."""
-    note = (
-        "# Change the background\n\nKeep the subject in the sentence and change **the place**. The moving subject "
-        "is held by the inverted noise and by the layers over time; the place by the words.\n\nIf the old "
-        f"background shines through, raise cfg or tune fewer steps.\n\n{FULL}"
-    )
-    _edit(graph, note, "a rabbit on the beach")
-
-
-def style_edit(graph: Graph) -> None:
-    """The same clip, drawn in another style."""
-    note = (
-        "# Change the style\n\nAdd the style to the sentence that describes the clip. The small checkpoint knows "
-        "*sketch style* and *pixel art style*; Stable Diffusion 1.5 knows most that can be named: "
-        f"*watercolor painting*, *comic style*, *made of lego*.\n\n{FULL}"
-    )
-    _edit(graph, note, f"{SOURCE}, pixel art style")
-
-
 def _edit(graph: Graph, note: str, edit: str, checkpoint: str = CHECKPOINT) -> None:
     loaded = parts.model_and_video(graph, note, checkpoint=checkpoint)
     prepared = parts.words_and_frames(graph, loaded, {EDIT_PROMPT: edit})
@@ -76,14 +45,19 @@ def batch_of_edits(graph: Graph) -> None:
     """Several edit prompts from one tuning and one inversion, on one labelled sheet."""
     edits = (
         "a cat on the grass",
-        "a rabbit on the snow",
-        "a rabbit on the grass, sketch style",
+        "a rabbit on the beach",
+        f"{SOURCE}, pixel art style",
         "a penguin at sunset",
     )
     note = (
         "# Many edits of one clip\n\nWrite one edit prompt per line into *List of Edits*. Tuning and inversion run "
         "once; *Sample Edited Video* and what follows run once per line, and *Compare Videos* puts all of them on "
-        f"one sheet.\n\nEach edit is saved as a video of its own, too.\n\n{FULL}"
+        "one sheet. Each edit is saved as a video of its own, too.\n\nStart from the sentence that describes the "
+        "clip, because its verb carries the motion:\n\n- **Subject**: change only the noun. If the background "
+        "must stay as it is, see the workflow *mask*.\n- **Background**: change only the place.\n- **Style**: add "
+        "the style. The small checkpoint knows *sketch style* and *pixel art style*; Stable Diffusion 1.5 knows "
+        "most that can be named, such as *watercolor painting* or *comic style*.\n\nIf the source shines "
+        f"through, raise cfg, or tune fewer steps for another background.\n\n{FULL}"
     )
     loaded = parts.model_and_video(graph, note)
     prepared = parts.words_and_frames(graph, loaded, {})
@@ -465,9 +439,6 @@ def _custom(
 
 _ALL: tuple[Callable[[Graph], None], ...] = (
     quickstart,
-    object_edit,
-    background_edit,
-    style_edit,
     batch_of_edits,
     controlnet,
     controlnet_without_tuning,
