@@ -11,8 +11,8 @@ import torch
 from devkit import comfyui as comfyui_source
 from devkit import inprocess
 
+from .diffusers_stages import Inputs, Stage, build_unet, diffusers_stages, plain
 from .sizes import Size
-from .work import Inputs, Stage, build_unet, diffusers_stages, plain
 
 _started: list[tempfile.TemporaryDirectory] = []
 
@@ -30,7 +30,7 @@ def open_host(host: str, size: Size, device: torch.device) -> Callable[[], dict[
     if host == "diffusers":
         return lambda: diffusers_stages(build_unet(size, device), Inputs(size, device))
     start_comfyui()
-    from .comfyui import (  # imports ComfyUI, which had to be started first
+    from .comfyui_stages import (  # imports ComfyUI, which had to be started first
         build_model,
         comfyui_stages,
         preset_stages,

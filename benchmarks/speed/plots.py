@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.chart import Line, draw
 
-from .work import TUNING
+from .diffusers_stages import TUNING
 
 
 def write_plots(report: dict, folder: Path) -> list[Path]:

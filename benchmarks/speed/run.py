@@ -9,12 +9,7 @@ import torch
 
 from tav_core.tuning.memory import AllocationMeter
 
-from .flops import flops
-from .hosts import open_host, prepare, start_comfyui
-from .memory import peak
-from .sizes import Size
-from .timing import interleaved, matrix_product_rate
-from .work import (
+from .diffusers_stages import (
     Inputs,
     build_unet,
     codec_stages,
@@ -23,6 +18,11 @@ from .work import (
     inflated,
     plain,
 )
+from .flops import flops
+from .hosts import open_host, prepare, start_comfyui
+from .memory import peak
+from .sizes import Size
+from .timing import interleaved, matrix_product_rate
 
 HOSTS = ("diffusers", "comfyui")
 PARTS = ("stages", "memory", "presets", "codec", "growth")
@@ -133,7 +133,11 @@ def _codec(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict
 
 def _presets(plan: Plan, device: torch.device, say: Callable[[str], None]) -> dict:
     start_comfyui()
-    from .comfyui import chosen, preset_stage, shapes_of  # imports ComfyUI, which had to be started first
+    from .comfyui_stages import (  # imports ComfyUI, which had to be started first
+        chosen,
+        preset_stage,
+        shapes_of,
+    )
 
     model, rows = shapes_of(plan.size, device), []
     for frames, preset in plan.size.presets:

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from .targets import TARGETS, TARGETS_FOR
+Columns = Mapping[str, Callable[[dict], str]]
+"""Heading: the cell of a row of the report."""
+
+# stage: (most in P, the official implementation's in P, most peak memory in MB, the official implementation's)
+TARGETS = {
+    "tuning, checkpointing none": (4.2, 13.0, 2600, 3960),
+    "tuning, checkpointing all": (5.5, 14.0, 1500, 2400),
+    "inversion": (1.4, 5.0, None, 1560),
+    "guided sampling": (2.8, 9.5, 1600, 2600),
+}
+"""What the stages may take at most, and what the official implementation takes, for the size `TARGETS_FOR`.
+
+P is one forward pass of the plain image model over the same frames as a batch, in the same run. The official code
+codes the clip and the text again in every tuning step, which is another 23 P there and not counted here."""
+
+TARGETS_FOR = "cpu"
 
 
 def tables(report: dict) -> str:
     """All tables of a report."""
-    parts = [_stages(report), _memory(report), _presets(report), _codec(report), _growth(report)]
+    targets = TARGETS if report["size"] == TARGETS_FOR else {}
+
+    def target(column: int) -> Callable[[dict], str]:
+        return lambda row: _text(targets.get(row["stage"], (None,) * 4)[column])
+
+    stages = {
+        "host": _of("host"),
+        "stage": _of("stage"),
+        **_TIMES,
+        "at most": target(0),
+        "official": target(1),
+    }
+    memory = {"host": _of("host"), "stage": _of("stage"), "peak MB": _of("peak_mb", ".0f")}
+    memory |= {"libraries alone": _of("libraries_mb", ".0f"), "at most": target(2), "official": target(3)}
+    parts = [
+        _table(report, stages | _ARITHMETIC, "stages"),
+        _table(report, memory, "memory"),
+        _table(report, _PRESETS, "presets"),
+        _table(report, _CODEC, "codec"),
+        _table(report, _GROWTH, "growth_frames", "growth_sides"),
+        _table(report, _STEPS, "growth_steps"),
+    ]
+    if "stages" in report:
+        rate = report["matrix_product_flops_per_second"] / 1e9
+        parts.insert(1, f"A matrix product in the same run: {rate:.0f} GFLOP/s.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -22,123 +61,59 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _stages(report: dict) -> str:
-    if "stages" not in report:
-        return ""
-    targets = TARGETS if report["size"] == TARGETS_FOR else {}
-    header = ["host", "stage", "seconds", "in P", "at most", "official", "GFLOP/s", "of a matrix product"]
-    rows = []
-    for row in report["stages"]:
-        most, official, *_ = targets.get(row["stage"], (None, None))
-        rows.append(
-            [
-                row["host"],
-                row["stage"],
-                f"{row['seconds']:.3g}",
-                f"{row['in_p']:.2f}",
-                _or_dash(most, "{:.1f}"),
-                _or_dash(official, "{:.1f}"),
-                f"{row['flops_per_second'] / 1e9:.0f}",
-                f"{100 * row['of_matrix_product']:.0f} %",
-            ]
-        )
-    rate = report["matrix_product_flops_per_second"] / 1e9
-    return f"{markdown(header, rows)}\n\nA matrix product in the same run: {rate:.0f} GFLOP/s."
+def _table(report: dict, columns: Columns, *parts: str) -> str:
+    rows = [[cell(row) for cell in columns.values()] for part in parts for row in report.get(part, [])]
+    return markdown(list(columns), rows) if rows else ""
 
 
-def _memory(report: dict) -> str:
-    if "memory" not in report:
-        return ""
-    targets = TARGETS if report["size"] == TARGETS_FOR else {}
-    header = ["host", "stage", "peak MB", "libraries alone", "at most", "official"]
-    rows = []
-    for row in report["memory"]:
-        *_, most, official = targets.get(row["stage"], (None, None))
-        rows.append(
-            [
-                row["host"],
-                row["stage"],
-                f"{row['peak_mb']:.0f}",
-                f"{row['libraries_mb']:.0f}",
-                _or_dash(most, "{}"),
-                _or_dash(official, "{}"),
-            ]
-        )
-    return markdown(header, rows)
+def _text(value: object, form: str = "") -> str:
+    return "" if value is None else format(value, form)
 
 
-def _codec(report: dict) -> str:
-    if "codec" not in report:
-        return ""
-    rows = [
-        [row["stage"], f"{row['seconds']:.3g}", f"{row['in_p']:.2f}", f"{row['tensors_mb']:.0f}"]
-        for row in report["codec"]
-    ]
-    return markdown(["autoencoder", "seconds a frame", "in P", "tensors, MB at most"], rows)
+def _of(name: str, form: str = "", factor: float = 1, none: str = "") -> Callable[[dict], str]:
+    """The cell with the value ``name`` times ``factor``; ``none`` stands for 0."""
+
+    def cell(row: dict) -> str:
+        value = row.get(name)
+        if none and not value:
+            return none
+        return _text(value if factor == 1 or value is None else factor * value, form)
+
+    return cell
 
 
-def _presets(report: dict) -> str:
-    rows = [
-        [
-            str(row["frames"]),
-            row["preset"],
-            row["gradient_checkpointing"],
-            str(row["query_rank"] or "full"),
-            str(row["frames_per_step"] or "all"),
-            f"{row['estimate_mb']:.0f}",
-            _or_dash(row.get("peak_mb"), "{:.0f}"),
-            _or_dash(row.get("seconds"), "{:.3g}"),
-        ]
-        for row in report.get("presets", [])
-    ]
-    header = [
-        "frames",
-        "memory",
-        "checkpointing",
-        "query rank",
-        "frames per step",
-        "estimate, MB",
-        "measured, MB",
-        "seconds a step",
-    ]
-    return markdown(header, rows) if rows else ""
-
-
-def _growth(report: dict) -> str:
-    rows = [
-        [
-            str(row["frames"]),
-            f"{row['latent_side']}x{row['latent_side']}",
-            f"{row['plain']:.3g}",
-            f"{row['inflated']:.3g}",
-            f"{row['in_p']:.2f}",
-            f"{1000 * row['overhead_per_frame']:.1f}",
-            f"{1000 * row['temporal_per_frame']:.1f}",
-        ]
-        for row in report.get("growth_frames", []) + report.get("growth_sides", [])
-    ]
-    header = [
-        "frames",
-        "latents",
-        "plain, s",
-        "inflated, s",
-        "in P",
-        "attention and norms, ms a frame",
-        "temporal layers, ms a frame",
-    ]
-    steps = [
-        [
-            str(row["steps"]),
-            f"{row['seconds']:.3g}",
-            f"{row['in_p']:.2f}",
-            f"{row['in_p'] / row['steps']:.2f}",
-        ]
-        for row in report.get("growth_steps", [])
-    ]
-    parts = [markdown(header, rows)] if rows else []
-    parts += [markdown(["steps of inversion", "seconds", "in P", "in P a step"], steps)] if steps else []
-    return "\n\n".join(parts)
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+_TIMES = {"seconds": _of("seconds", ".3g"), "in P": _of("in_p", ".2f")}
+_ARITHMETIC = {
+    "GFLOP/s": _of("flops_per_second", ".0f", 1e-9),
+    "of a matrix product": _of("of_matrix_product", ".0%"),
+}
+_CODEC = {
+    "autoencoder": _of("stage"),
+    "seconds a frame": _of("seconds", ".3g"),
+    "in P": _of("in_p", ".2f"),
+    "tensors, MB at most": _of("tensors_mb", ".0f"),
+}
+_PRESETS = {
+    "frames": _of("frames"),
+    "memory": _of("preset"),
+    "checkpointing": _of("gradient_checkpointing"),
+    "query rank": _of("query_rank", none="full"),
+    "frames per step": _of("frames_per_step", none="all"),
+    "estimate, MB": _of("estimate_mb", ".0f"),
+    "measured, MB": _of("peak_mb", ".0f"),
+    "seconds a step": _of("seconds", ".3g"),
+}
+_GROWTH = {
+    "frames": _of("frames"),
+    "latents": lambda row: "{latent_side}x{latent_side}".format(**row),
+    "plain, s": _of("plain", ".3g"),
+    "inflated, s": _of("inflated", ".3g"),
+    "in P": _of("in_p", ".2f"),
+    "attention and norms, ms a frame": _of("overhead_per_frame", ".1f", 1000),
+    "temporal layers, ms a frame": _of("temporal_per_frame", ".1f", 1000),
+}
+_STEPS = {
+    "steps of inversion": _of("steps"),
+    **_TIMES,
+    "in P a step": lambda row: f"{row['in_p'] / row['steps']:.2f}",
+}

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from benchmarks.edits import table
+from benchmarks.edits.__main__ import main as edits
 from benchmarks.edits.cases import DEVELOPMENT, KINDS, SHIPPED, CasesError, Edit, Settings, load_cases
 from benchmarks.edits.companions import Companions
 from benchmarks.edits.lineup import SPRITES, Lineup
@@ -331,11 +332,11 @@ def test_summary_pools_frames_and_spreads_over_cases():
 
 
 def test_a_whole_run_that_is_not_computed_twice(small_file, tmp_path, weights, capfd):
-    arguments = ["edits", "--cases", small_file, "--limit", "1", "--device", "cpu"]
+    arguments = ["--cases", small_file, "--limit", "1", "--device", "cpu"]
     arguments += ["--checkpoint", weights / "model.safetensors", "--judge", weights / "judge.safetensors"]
     arguments += ["--work", tmp_path / "work", "--json", tmp_path / "o.json", "--markdown", tmp_path / "o.md"]
     arguments = [str(argument) for argument in [*arguments, "--sheets", tmp_path / "sheets"]]
-    assert bench.main(arguments) == 0
+    assert edits(arguments) == 0
     with Image.open(tmp_path / "sheets" / "rabbit-object-0.png") as sheet:
         assert sheet.width >= 4 * 128 and sheet.height >= (1 + len(DEFAULT)) * 128
     report = json.loads((tmp_path / "o.json").read_text(), parse_constant=pytest.fail)
@@ -349,14 +350,13 @@ def test_a_whole_run_that_is_not_computed_twice(small_file, tmp_path, weights, c
     assert len(list((tmp_path / "work").glob("*.png"))) == len(DEFAULT)
     assert "| this project |" in (tmp_path / "o.md").read_text()
     assert "without temporal attention" in capfd.readouterr().out
-    assert bench.main(arguments) == 0
+    assert edits(arguments) == 0
     assert f"{len(DEFAULT)} cases, {len(DEFAULT)} of them done before" in capfd.readouterr().out
     assert json.loads((tmp_path / "o.json").read_text()) == report
 
 
 def test_rows_with_companions_run_when_named(small_file, tmp_path, weights, capfd):
     arguments = [
-        "edits",
         "--cases",
         small_file,
         "--limit",
@@ -370,7 +370,7 @@ def test_rows_with_companions_run_when_named(small_file, tmp_path, weights, capf
     arguments += ["--controlnet", weights / "controlnet.safetensors", "--work", tmp_path / "work"]
     arguments += ["--rows", "controlnet,dreambooth", "--dreambooth", weights / "dreambooth.safetensors"]
     arguments = [str(argument) for argument in arguments]
-    assert bench.main(arguments) == 0
+    assert edits(arguments) == 0
     first, second = json.loads((tmp_path / "o.json").read_text())["results"]
     assert (first["row"], first["prompt"]) == ("controlnet", "a cat on the grass")
     assert (second["row"], second["prompt"]) == ("dreambooth", "a sks on the grass")
@@ -378,7 +378,7 @@ def test_rows_with_companions_run_when_named(small_file, tmp_path, weights, capf
     assert second["reconstruction_psnr"] > 0
     capfd.readouterr()
     with pytest.raises(DevError, match="no such|There is no file"):
-        bench.main([*arguments, "--dreambooth", str(tmp_path / "none.safetensors")])
+        edits([*arguments, "--dreambooth", str(tmp_path / "none.safetensors")])
 
 
 def test_a_companion_s_result_depends_on_its_file(small_file, tmp_path, weights):
@@ -410,10 +410,10 @@ def test_ablations_take_away_what_they_say(small_file, weights):
 
 def test_the_command_line(capfd):
     with pytest.raises(SystemExit):
-        bench.main(["edits", "--rows", "full,nothing"])
+        edits(["--rows", "full,nothing"])
     assert "unknown 'nothing'" in capfd.readouterr().err
     with pytest.raises(SystemExit):
-        bench.main(["edits", "--set", "guidence=3"])
+        edits(["--set", "guidence=3"])
     assert "unknown setting 'guidence'" in capfd.readouterr().err
     with pytest.raises(SystemExit):
         bench.main(["other"])

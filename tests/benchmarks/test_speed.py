@@ -11,19 +11,18 @@ import pytest
 import torch
 
 from benchmarks.chart import Line, draw
-from benchmarks.loss.run import held_out
-from benchmarks.loss.schedules import SCHEDULES, settings
+from benchmarks.loss import SCHEDULES, held_out, settings
+from benchmarks.loss import main as loss
 from benchmarks.speed import run as runs
+from benchmarks.speed.__main__ import main as speed
+from benchmarks.speed.diffusers_stages import TUNING
 from benchmarks.speed.flops import flops
 from benchmarks.speed.memory import peak
 from benchmarks.speed.plots import write_plots
 from benchmarks.speed.run import Plan, run
 from benchmarks.speed.sizes import SIZES
-from benchmarks.speed.table import tables
-from benchmarks.speed.targets import TARGETS
+from benchmarks.speed.table import TARGETS, tables
 from benchmarks.speed.timing import interleaved
-from benchmarks.speed.work import TUNING
-from devkit import bench
 from tav_core.tuning.settings import TuningSettings
 
 CPU = torch.device("cpu")
@@ -59,16 +58,10 @@ def test_memory_is_that_of_the_stage_and_not_of_this_process():
     assert held.sum() > 0
 
 
-def test_the_issue_s_configuration():
-    size = SIZES["cpu"]
-    assert (size.unet["block_out_channels"], size.unet["layers_per_block"]) == ((64, 128, 256, 256), 1)
-    assert (size.frames, size.side, size.context, size.threads, size.dtype) == (8, 32, 768, 2, "float32")
-
-
 def test_a_whole_small_run(tmp_path, comfyui, capsys):
     options = ["--size", "tiny", "--rounds", "1", "--parts", "stages,presets,codec,growth"]
     file = tmp_path / "report.json"
-    assert bench.main(["speed", *options, "--json", str(file), "--plots", str(tmp_path)]) == 0
+    assert speed([*options, "--json", str(file), "--plots", str(tmp_path)]) == 0
     report = json.loads(file.read_text())
     stages = {(row["host"], row["stage"]) for row in report["stages"]}
     for host in ("diffusers", "comfyui"):
@@ -156,7 +149,7 @@ def test_a_small_comparison_of_schedules(tmp_path, tiny_checkpoint):
         "--checkpoint",
         str(tiny_checkpoint),
     ]
-    assert bench.main(["loss", *options, "--json", str(file), "--plots", str(tmp_path)]) == 0
+    assert loss([*options, "--json", str(file), "--plots", str(tmp_path)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [row["schedule"] for row in rows] == ["official", name]
     assert rows[0]["reached"] == 2

@@ -40,7 +40,7 @@ print("apart")
 METHOD = """
 import torch, torch_directml
 from benchmarks.speed.sizes import SIZES
-from benchmarks.speed.work import Inputs, fresh_layers
+from benchmarks.speed.diffusers_stages import Inputs, fresh_layers
 from diffusers import UNet2DConditionModel
 from tav_core.diffusion.ddim import ddim_invert, ddim_sample, inversion_sigmas, sampling_sigmas
 from tav_core.pipeline.unet import DiffusersHost

@@ -1,14 +1,16 @@
-"""`dev.py bench speed`."""
+"""`dev.py bench speed`: time, memory and arithmetic of each stage."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from benchmarks.options import some_of, write
 from devkit.say import say
 
 from .plots import write_plots
@@ -27,10 +29,10 @@ def main(argv: Sequence[str]) -> int:
         "--size", choices=sorted(SIZES), default="cpu", help="networks and clip; default: cpu"
     )
     parser.add_argument(
-        "--parts", type=_some_of(PARTS), default=PARTS, metavar="A,B", help=f"of {', '.join(PARTS)}"
+        "--parts", type=some_of(PARTS), default=PARTS, metavar="A,B", help=f"of {', '.join(PARTS)}"
     )
     parser.add_argument(
-        "--hosts", type=_some_of(HOSTS), default=HOSTS, metavar="A,B", help=f"of {', '.join(HOSTS)}"
+        "--hosts", type=some_of(HOSTS), default=HOSTS, metavar="A,B", help=f"of {', '.join(HOSTS)}"
     )
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="times each stage is timed; default: 5"
@@ -43,20 +45,11 @@ def main(argv: Sequence[str]) -> int:
     report = run(Plan(SIZES[options.size], options.parts, options.hosts, max(1, options.rounds), device), say)
     say("\n" + tables(report))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        say(f"wrote {options.json}")
+        write(options.json, json.dumps(report, indent=1) + "\n")
     for path in write_plots(report, options.plots) if options.plots else []:
         say(f"wrote {path}")
     return 0
 
 
-def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in text.split(","))
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown {unknown[0]!r}; known: {', '.join(known)}")
-        return names
-
-    return parse
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

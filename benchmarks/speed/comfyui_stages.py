@@ -19,8 +19,8 @@ from devkit.inprocess import pack
 from devkit.parity.comfy_side import comfy_config
 from tav_core.tuning.settings import CHECKPOINTING_MODES
 
+from .diffusers_stages import GUIDANCE, TUNING, Inputs, Stage, compute_dtype
 from .sizes import Size
-from .work import GUIDANCE, TUNING, Inputs, Stage, compute_dtype
 
 STEPS = 2
 
