@@ -20,7 +20,7 @@ from .text import SmallVocabulary, disturb
 from .training import Settings, averaged_weights, device, fit, half_precision
 
 SETTINGS = Settings(
-    steps=40_000, batch=32, lr=6e-4, lr_end=1.0, warmup=200, ema=0.999, seed=3, save_every=100, log_every=50
+    steps=40_000, batch=32, lr=5e-4, lr_end=1.0, warmup=200, ema=0.999, seed=3, save_every=50, log_every=25
 )
 """The long stage: a constant rate, so that it can end at any step or go on beyond."""
 
@@ -80,7 +80,8 @@ def train_base(
 ) -> tuple[UNet2DConditionModel, SmallVocabulary]:
     """Train UNet and text encoder and return them with averaged weights.
 
-    They begin with the weights of `start`, if given; the words' embeddings begin anew in any case.
+    They begin with the weights of `start`, if given, and take its networks; the words' embeddings
+    begin anew in any case.
     """
     torch.manual_seed(settings.seed)
     unet = ready(start.unet if start else build_unet())

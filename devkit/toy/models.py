@@ -71,7 +71,7 @@ def build_unet(version: int = 1) -> UNet2DConditionModel:
 
 
 def prediction_type(unet: UNet2DConditionModel) -> str:
-    """Return what a UNet of this world predicts, in diffusers' words: in 2.x's layout the velocity."""
+    """Return what a small UNet predicts, in diffusers' words: in 2.x's layout the velocity."""
     return "v_prediction" if unet.config.use_linear_projection else "epsilon"
 
 

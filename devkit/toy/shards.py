@@ -23,7 +23,7 @@ from .tokens import tokenize
 from .training import averaged_weights, device
 from .vae import encode
 
-SHARD = 3000
+SHARD = 1000
 """Pictures of a shard."""
 
 FIRST_SEED = 1000
@@ -88,14 +88,15 @@ def main() -> None:
     """Make the shards that are missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=8, help="shards from the first on")
     options = parser.parse_args()
     torch.set_num_threads(1)
     autoencoder = build_vae()
     autoencoder.load_state_dict(averaged_weights("vae", options.work))
-    for index in range(options.count):
+    for index in range(options.first, options.first + options.count):
         make_shard(autoencoder.eval(), index, options.work)
-        say(f"shard {index + 1} of {options.count}")
+        say(f"shard {index}")
 
 
 if __name__ == "__main__":

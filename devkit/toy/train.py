@@ -35,6 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ASSETS, help="where the weights of other stages go")
     parser.add_argument("--start", type=Path, help="a checkpoint whose weights vae and base begin with")
     parser.add_argument("--steps", type=int, default=diffusion.SETTINGS.steps, help="length of base")
+    parser.add_argument(
+        "--batch", type=int, default=diffusion.SETTINGS.batch, help="pictures of a step of base"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (CPU)")
     parser.add_argument("--threads", type=int, help="threads of each process (CPU)")
     options = parser.parse_args()
@@ -55,7 +58,7 @@ def _vae(options: argparse.Namespace) -> None:
 
 def _base(options: argparse.Namespace) -> None:
     start = load_checkpoint(options.start) if options.start else None
-    settings = replace(diffusion.SETTINGS, steps=options.steps)
+    settings = replace(diffusion.SETTINGS, steps=options.steps, batch=options.batch)
     diffusion.train_base(load_shards(options.work), options.work, start, settings, _workers(options))
 
 

@@ -15,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ..say import say
-from . import muon
 
 
 @dataclass(frozen=True)
@@ -144,30 +143,16 @@ class _Run:
         self.average = {key: value.detach().clone() for key, value in parameters.items()}
         self.state_path = folder / f"{name}.state.safetensors"
         self.log_path = folder / f"{name}.jsonl"
-        groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
+        groups: dict[float, list[torch.nn.Parameter]] = {}
         for key, value in parameters.items():
-            # A table of embeddings is no map from one space to another.
-            matrix = muon.suits(value) and "embedding" not in key
-            groups.setdefault((matrix, lr_scale(key)), []).append(value)
-        by_kind = [
-            [{"params": values, "scale": scale} for (kind, scale), values in groups.items() if kind == matrix]
-            for matrix in (True, False)
-        ]
-        self.optimizers: list[torch.optim.Optimizer] = []
-        if by_kind[0]:
-            self.optimizers.append(muon.Muon(by_kind[0], settings.lr))
-        if by_kind[1]:
-            decay = settings.weight_decay
-            adam = torch.optim.AdamW(
-                by_kind[1], lr=settings.lr, betas=(0.9, 0.99), weight_decay=decay, fused=True
-            )
-            self.optimizers.append(adam)
-        self.state = {
-            value: optimizer.state[value]
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for value in group["params"]
-        }
+            groups.setdefault(lr_scale(key), []).append(value)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": values, "scale": scale} for scale, values in groups.items()],
+            lr=settings.lr,
+            betas=(0.9, 0.99),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
         self.step = torch.multiprocessing.get_context("fork").Value("i", 0)
         self.update = torch.multiprocessing.get_context("fork").Lock()
         self._restore()
@@ -177,7 +162,7 @@ class _Run:
         for key, value in self.parameters.items():
             value.data.share_memory_()
             self.average[key].share_memory_()
-            for moment in self.state[value].values():
+            for moment in self.optimizer.state[value].values():
                 moment.share_memory_()
 
     def work(self, first: bool = False) -> None:
@@ -212,11 +197,11 @@ class _Run:
         tensors = {}
         with self.update:
             for key, value in self.parameters.items():
+                moments = self.optimizer.state[value]
                 tensors[f"value.{key}"] = value.detach().clone()
                 tensors[f"average.{key}"] = self.average[key].clone()
-                for name, moment in self.state[value].items():
-                    if name != "step":
-                        tensors[f"{name}.{key}"] = moment.clone()
+                tensors[f"mean.{key}"] = moments["exp_avg"].clone()
+                tensors[f"square.{key}"] = moments["exp_avg_sq"].clone()
             step = self.step.value
         tensors = {key: value.contiguous() for key, value in tensors.items()}
         temporary = self.state_path.with_suffix(".part")
@@ -231,11 +216,10 @@ class _Run:
             return self.step.value - 1
 
     def _apply(self, step: int) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.settings.lr_at(step) * group["scale"]
-            optimizer.step()
-            optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr_at(step) * group["scale"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         decay = min(self.settings.ema, (step + 1) / (step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
@@ -253,22 +237,20 @@ class _Run:
 
     def _restore(self) -> None:
         """Load the saved state, where there is one, else start the moments at zero."""
-        for optimizer in self.optimizers:
-            for value in [value for group in optimizer.param_groups for value in group["params"]]:
-                moments = {"exp_avg": torch.zeros_like(value)}
-                if isinstance(optimizer, torch.optim.AdamW):
-                    moments["step"] = torch.tensor(0.0, device=value.device)
-                    moments["exp_avg_sq"] = torch.zeros_like(value)
-                self.state[value].update(moments)
+        for value in self.parameters.values():
+            self.optimizer.state[value] = {
+                "step": torch.tensor(0.0, device=value.device),
+                "exp_avg": torch.zeros_like(value),
+                "exp_avg_sq": torch.zeros_like(value),
+            }
         if not self.state_path.exists():
             return
         with safe_open(self.state_path, "pt") as file, torch.no_grad():
             self.step.value = int(file.metadata()["step"])
             for key, value in self.parameters.items():
+                moments = self.optimizer.state[value]
                 value.copy_(file.get_tensor(f"value.{key}"))
                 self.average[key].copy_(file.get_tensor(f"average.{key}"))
-                for name, moment in self.state[value].items():
-                    if name == "step":
-                        moment.fill_(self.step.value)
-                    else:
-                        moment.copy_(file.get_tensor(f"{name}.{key}"))
+                moments["step"].fill_(self.step.value)
+                moments["exp_avg"].copy_(file.get_tensor(f"mean.{key}"))
+                moments["exp_avg_sq"].copy_(file.get_tensor(f"square.{key}"))

@@ -188,7 +188,7 @@ def _in_new_word(scene: Scene) -> str:
 
 
 def trainable(models: Models) -> tuple[UNet2DConditionModel, SmallVocabulary]:
-    # A copy: a variant must not change the base.
+    """Return copies of UNet and text encoder to train: a variant must not change the base."""
     copy = from_sd_layout(to_sd_layout(models, torch.float32))
     return ready(copy.unet), SmallVocabulary(copy.text_encoder).to(device()).train()
 
@@ -208,6 +208,7 @@ def _control_key(key: str) -> str:
 
 
 def save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write weights to a .safetensors file, floating-point ones as float16, replacing an old one at once."""
     half = {
         key: (value.half() if value.is_floating_point() and value.ndim else value).contiguous()
         for key, value in weights.items()
