@@ -95,6 +95,7 @@ class _Changed(nn.Module):
     def __init__(self, unet: UNet2DConditionModel, lora: Lora) -> None:
         super().__init__()
         self.unet, self.lora = unet, lora
+        self.config = unet.config
 
     def forward(self, *args: torch.Tensor, **more: torch.Tensor):
         weights = dict(self.unet.named_parameters())

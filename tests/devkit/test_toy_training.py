@@ -38,7 +38,7 @@ FEW = Settings(steps=2, batch=2, lr=1e-3, warmup=1, seed=4)
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    return Models(build_unet().eval(), build_text_encoder().eval(), build_vae().eval())
+    return Models(build_unet().eval(), SmallVocabulary().full(), build_vae().eval())
 
 
 @pytest.fixture(scope="module")
