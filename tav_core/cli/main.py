@@ -3,7 +3,9 @@
 import argparse
 import logging
 import signal
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import commands, files
 from .options import Parser
@@ -88,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    whole = Parser(prog="python -m tav_core", description=_DESCRIPTION, epilog=_EXAMPLES)
+    program = "tune-a-video" if Path(sys.argv[0]).stem == "tune-a-video" else "python -m tav_core"
+    whole = Parser(prog=program, description=_DESCRIPTION, epilog=_EXAMPLES)
     subparsers = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, add, run, examples) in _COMMANDS.items():
         command = subparsers.add_parser(name, help=summary, description=run.__doc__, epilog=examples)

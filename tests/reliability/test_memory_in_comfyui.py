@@ -97,6 +97,20 @@ def test_the_need_is_told_before_the_first_step(bench: Workbench, monkeypatch, c
     assert any("needs about" in record.getMessage() for record in caplog.records)
 
 
+def test_an_estimate_that_fails_is_said_and_tuning_goes_on(bench: Workbench, monkeypatch, caplog) -> None:
+    memory = bench.pack("nodes.comfy.tuning.memory")
+
+    def unknown(*_):
+        raise NotImplementedError("no such operator on the meta device")
+
+    monkeypatch.setattr(memory, "estimate_memory", unknown)
+    monkeypatch.setattr(memory, "_KEPT", {})
+    _, weights, _ = bench.tune(steps=2, seed=905, gradient_checkpointing="automatic")
+    assert weights.metadata.steps == 2
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert any("cannot be estimated (no such operator on the meta device)" in text for text in warnings)
+
+
 def test_too_little_free_memory_is_a_warning_with_advice(bench: Workbench, monkeypatch, caplog) -> None:
     management = importlib.import_module("comfy.model_management")
 

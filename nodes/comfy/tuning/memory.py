@@ -29,6 +29,8 @@ AUTOMATIC = "automatic"
 # The settings that the memory depends on, and under which an estimate is kept.
 _SHAPING = ("gradient_checkpointing", "query_rank", "trainable", "frames_per_step")
 _KEPT: dict[tuple, MemoryEstimate] = {}
+# What a PyTorch raises that cannot run a pass on shapes alone. An estimate is advice: the tuning goes on without.
+_NO_ESTIMATE = (RuntimeError, NotImplementedError, TypeError)
 
 
 class ShapeHost(TuningHost):
@@ -85,7 +87,13 @@ class TuningMemory:
         """
         free = comfy.model_management.get_free_memory(device)
         candidates, limit = checkpointed(self.settings), int(free * USABLE)
-        self.settings = first_that_fits(candidates, limit, lambda tried: self.needed(tried).beside_network)
+        try:
+            self.settings = first_that_fits(
+                candidates, limit, lambda tried: self.needed(tried).beside_network
+            )
+        except _NO_ESTIMATE as error:
+            logging.warning("Tune on One Video: the memory it needs cannot be estimated (%s)", error)
+            self.settings = replace(self.settings, gradient_checkpointing="all")
         chosen, words = self.settings.gradient_checkpointing, gigabytes(free)
         logging.info(
             "Tune on One Video: gradient_checkpointing %s, as %s is free beside the network", chosen, words
@@ -97,7 +105,12 @@ class TuningMemory:
 
         The network is on the device already.
         """
-        needed, free = self.needed(self.settings), comfy.model_management.get_free_memory(device)
+        try:
+            needed = self.needed(self.settings)
+        except _NO_ESTIMATE as error:
+            logging.warning("Tune on One Video: the memory it needs cannot be estimated (%s)", error)
+            return ""
+        free = comfy.model_management.get_free_memory(device)
         logging.info("Tune on One Video: needs about %s", needed)
         if needed.beside_network > free:
             words = "Tune on One Video: only %s is free beside the network; less would need: %s"
@@ -107,11 +120,12 @@ class TuningMemory:
     def out_of_memory(self, made: int, saved: str | None) -> str:
         """One sentence about a tuning that ran out of memory after ``made`` steps, and what would need less."""
         kept = f"; what it learned is saved as {saved}" if saved else ""
-        needed = gigabytes(self.needed(self.settings).total)
-        return (
-            f"Tune on One Video ran out of memory at step {made + 1}{kept}. "
-            f"These settings need about {needed}; with other settings: {self._advice()}."
-        )
+        try:
+            needed = gigabytes(self.needed(self.settings).total)
+            advice = f"These settings need about {needed}; with other settings: {self._advice()}."
+        except _NO_ESTIMATE:
+            advice = "Take gradient_checkpointing all, a smaller frames_per_step or a smaller size."
+        return f"Tune on One Video ran out of memory at step {made + 1}{kept}. {advice}"
 
     def _advice(self) -> str:
         """Changes that need less memory, each with what it needs."""
