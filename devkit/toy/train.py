@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from . import classifier, diffusion, lora, reading, vae, variants
 from .checkpoint import load_checkpoint
@@ -25,6 +26,8 @@ from .training import averaged_weights, device, write_log
 
 STAGES = ("vae", "base", "anneal", "decoder", "classifier", "variants", "second")
 ASSETS = Path(__file__).parents[2] / "assets" / "tiny"
+AUTOENCODER = ASSETS / "toy-autoencoder.safetensors"
+"""The autoencoder as far as it is trained; 28 dB are wanted before a UNet learns on its latents."""
 
 
 def main() -> None:
@@ -34,6 +37,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/toy"), help="pools and states")
     parser.add_argument("--out", type=Path, default=ASSETS, help="where the weights of other stages go")
     parser.add_argument("--start", type=Path, help="a checkpoint whose weights vae and base begin with")
+    parser.add_argument(
+        "--autoencoder", type=Path, default=AUTOENCODER, help="weights that vae goes on from, without a start"
+    )
     parser.add_argument("--steps", type=int, default=diffusion.SETTINGS.steps, help="length of base")
     parser.add_argument(
         "--batch", type=int, default=diffusion.SETTINGS.batch, help="pictures of a step of base"
@@ -52,7 +58,12 @@ def main() -> None:
 
 
 def _vae(options: argparse.Namespace) -> None:
-    model = load_checkpoint(options.start).vae if options.start else build_vae()
+    if options.start:
+        model = load_checkpoint(options.start).vae
+    else:
+        model = build_vae()
+        weights = load_file(options.autoencoder)
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
     vae.train_vae(model, options.work, workers=_workers(options))
 
 

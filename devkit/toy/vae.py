@@ -15,7 +15,7 @@ from .styles import NEW_STYLE
 from .training import Settings, device, fit, half_precision
 
 # Without norms the networks bear no high rate: 3e-4 and more lost what they had learned before.
-SETTINGS = Settings(steps=3000, batch=16, lr=2e-4, seed=1, ema=0.995, warmup=100, save_every=50)
+SETTINGS = Settings(steps=10_000, batch=8, lr=3.5e-4, clip=0.5, seed=1, ema=0.99, warmup=40, save_every=100)
 DECODER_SETTINGS = Settings(steps=2000, batch=16, lr=2e-4, seed=6, ema=0.995, warmup=100, save_every=50)
 
 CROP = 64
